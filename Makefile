@@ -1,0 +1,52 @@
+# Every target does its own set-up; `make` alone says what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+STAMP := .venv/.made
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup check test full demo bench docs jars
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(STAMP) jars ## Make .venv and fetch what the tests need (Kafka's jars, Java, Maven)
+
+$(STAMP): pyproject.toml constraints.txt scripts/python-environment
+	@scripts/python-environment
+	@touch $@
+
+jars:
+	@scripts/system-packages java
+	@scripts/kafka-jars >/dev/null
+
+define lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+endef
+
+check: $(STAMP) ## Lint, types, unit and contract tests: under two minutes, no Kafka
+	$(lint)
+	$(PYTEST) tests/unit tests/contract -m "not full and not kafka"
+
+test: $(STAMP) jars ## All that a change can break, on real Kafka, with coverage
+	$(lint)
+	$(PYTEST) -m "not full" --cov --cov-report=term:skip-covered
+
+full: $(STAMP) jars ## Everything, also chaos and soak
+	$(lint)
+	$(PYTEST) --cov --cov-report=term:skip-covered
+
+demo: $(STAMP) ## See it work; DEMO="--seconds 30" adds options
+	$(BIN)/dwcp-stream demo $(DEMO)
+
+bench: $(STAMP) jars ## Measure: every program in benchmarks/
+	@for program in benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done
+
+docs: $(STAMP) ## Write the pages and files that are made from the code
+	$(BIN)/python -m dwcp_stream.telemetry > docs/metrics.md
+	$(BIN)/python -m dwcp_stream.settings_docs page > docs/settings.md
+	$(BIN)/python -m dwcp_stream.settings_docs file > config/dwcp-stream.toml
+	$(BIN)/python -m dwcp_stream.asyncapi > docs/asyncapi.yaml
+	$(BIN)/python scripts/model-figures

@@ -1,0 +1,218 @@
+"""What scoring costs beside bare ONNX Runtime: `Model.score`, and the whole pipeline, on the same windows and threads.
+
+python benchmarks/bench_scoring.py
+python benchmarks/bench_scoring.py --model consensus-lstm-ae --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.support import ROOT, machine, median, report, say, table
+from dwcp_stream.chunk import Chunk
+from dwcp_stream.errors import ModelError
+from dwcp_stream.pipeline import Pipeline
+from dwcp_stream.registry import ModelRepository
+from dwcp_stream.scoring import Model
+from dwcp_stream.scoring.session import make_session
+from dwcp_stream.streams import Field, StreamDefinition, load_streams
+
+BATCHES = (1, 64, 256)
+EPOCH = 1_790_000_000
+METHOD = (
+    "Windows per second, one thread. Bare: `InferenceSession.run` of the model's own file with the worker's session\n"
+    "options, on float32 arrays that are ready. Score: `Model.score` on windows of the stream (columns chosen, batch\n"
+    "padded to fours). Pipeline: `Pipeline.process` on JSON samples in memory, one per entity and step (decode,\n"
+    "windows, score, alerts or forecasts, drift), against bare runs of the largest batch. By turns, a round each;\n"
+    "medians; a ratio is the median of each round's own ratio. Inputs are made up: each field close to a level of the\n"
+    "entity's own. Many outputs per window mean forecasts, or that a model takes them for incidents."
+)
+
+
+def values(field: Field, steps: int, entities: int, rng: np.random.Generator) -> Any:
+    """A calm field: [steps, entities], each entity a twentieth around a level of its own; codes stay as they are."""
+    if field.vocabulary:
+        return np.tile(rng.integers(0, len(field.vocabulary), entities).astype(np.float64), (steps, 1))
+    low = 0.0 if field.min is None else field.min
+    span = 100.0 if field.max is None else min(100.0, field.max - low)
+    level = low + span * rng.uniform(0.2, 0.6, entities)
+    return level * (1.0 + 0.05 * rng.uniform(-1.0, 1.0, (steps, entities)))
+
+
+def step_of(stream: StreamDefinition) -> float:
+    """Seconds between two samples."""
+    return 1.0 if isinstance(stream.step, str) else stream.step
+
+
+def arrays(stream: StreamDefinition, count: int) -> tuple[Any, Any]:
+    """Windows float32[count, T, F] and times float64[count, T] of a stream."""
+    rng = np.random.default_rng(3)
+    columns = [values(field, stream.window, count, rng).T for field in stream.fields]
+    times = EPOCH + step_of(stream) * np.arange(stream.window) + np.zeros((count, 1))
+    return np.stack(columns, axis=-1).astype(np.float32), times
+
+
+def chunks(stream: StreamDefinition, entities: int, steps: int) -> list[Chunk]:
+    """One chunk per step, with a JSON sample of every entity."""
+    rng, encode = np.random.default_rng(4), msgspec.json.Encoder().encode
+    columns = {field.name: values(field, steps, entities, rng).tolist() for field in stream.fields}
+    made = []
+    for step in range(steps):
+        ts, lines, keys = EPOCH + step * step_of(stream), [], []
+        for number in range(entities):
+            parts = {part: f"{part}-{number:05d}" for part in stream.entity}
+            sample: dict[str, Any] = {stream.time: ts, **parts}
+            for field in stream.fields:
+                value = columns[field.name][step][number]
+                sample[field.name] = field.vocabulary[int(value)] if field.vocabulary else value
+            lines.append(encode(sample))
+            keys.append("/".join(parts.values()).encode())
+        begin = step * entities
+        stamps = np.full(entities, int(ts * 1000), np.int64)
+        made.append(Chunk(stream.topic, 0, np.arange(begin, begin + entities), stamps, keys, lines))
+    return made
+
+
+def rate(run: Callable[[], int], seconds: float) -> float:
+    """Call for some seconds, at least once; windows per second."""
+    begun, done = time.perf_counter(), 0
+    while True:
+        done += run()
+        spent = time.perf_counter() - begun
+        if spent >= seconds:
+            return done / spent
+
+
+def bare_runner(model: Model, repository: ModelRepository, windows: Any, times: Any) -> Callable[[], int]:
+    """What runs the model's file without any of our code."""
+    path = repository.root / model.name / str(model.version) / "model.onnx"
+    session = make_session(path.read_bytes())
+    feed = model._feed(windows, times, None)
+    names = [output.name for output in session.get_outputs()]
+
+    def run() -> int:
+        session.run(names, feed)
+        return len(windows)
+
+    return run
+
+
+def score_runner(model: Model, windows: Any, times: Any) -> Callable[[], int]:
+    """What scores the same windows as the worker does."""
+
+    def run() -> int:
+        model.score(windows, times)
+        return len(windows)
+
+    return run
+
+
+def pipeline_rate(
+    stream: StreamDefinition, model: Model, warm: list[Chunk], measured: list[Chunk]
+) -> tuple[float, float]:
+    """Windows per second of the whole pipeline once its windows are warm, and outputs per window."""
+    bound = msgspec.structs.replace(stream, models=tuple(b for b in stream.models if b.name == model.name))
+    pipeline = Pipeline(bound, [model])
+    for chunk in warm:
+        pipeline.process(chunk)
+    begun, scored, outputs = time.perf_counter(), 0, 0
+    for chunk in measured:
+        result = pipeline.process(chunk)
+        scored += result.scored_windows[model.name]
+        outputs += len(result.outputs)
+    return scored / (time.perf_counter() - begun), outputs / max(scored, 1)
+
+
+def bench(model: Model, repository: ModelRepository, stream: StreamDefinition, options: Any) -> dict[str, Any]:
+    """Figures of one model."""
+    model.bind(stream)
+    batches: list[dict[str, Any]] = []
+    for batch in options.batches:
+        windows, times = arrays(stream, batch)
+        runs = {"bare": bare_runner(model, repository, windows, times), "score": score_runner(model, windows, times)}
+        rates: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(options.rounds):
+            for name, run in runs.items():
+                rates[name].append(rate(run, options.seconds))
+        ratio = median([s / b for s, b in zip(rates["score"], rates["bare"], strict=True)])
+        batches.append({"batch": batch, "bare": median(rates["bare"]), "score": median(rates["score"]), "ratio": ratio})
+    made = chunks(stream, options.entities, stream.window + options.steps)
+    bare = bare_runner(model, repository, *arrays(stream, max(options.batches)))
+    pairs, outputs = [], 0.0
+    for _ in range(options.rounds):
+        whole, outputs = pipeline_rate(stream, model, made[: stream.window], made[stream.window :])
+        pairs.append((whole, rate(bare, options.seconds)))
+    return {
+        "model": model.name,
+        "version": model.version,
+        "batches": batches,
+        "pipeline": {
+            "entities": options.entities,
+            "windows_per_second": median([w for w, _ in pairs]),
+            "outputs_per_window": outputs,
+            "ratio": median([w / b for w, b in pairs]),
+        },
+    }
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of every model of the repository that fits a stream."""
+    state = machine()
+    repository, streams = ModelRepository(options.models), load_streams(options.streams)
+    found = []
+    for name in options.model or repository.names():
+        model = repository.load(name)
+        if model.stream not in streams:
+            raise ModelError(f"is of the stream {model.stream!r}", where=name, remedy=f"Not in {options.streams}")
+        say(f"{name} version {model.version}")
+        found.append(bench(model, repository, streams[model.stream], options))
+    return {"benchmark": "scoring", "machine": state, "method": METHOD, "models": found}
+
+
+def text(found: dict[str, Any]) -> str:
+    """Figures as a table."""
+    rows = []
+    for one in found["models"]:
+        name = f"{one['model']} v{one['version']}"
+        rows += [
+            (name, str(b["batch"]), f"{b['bare']:,.0f}", f"{b['score']:,.0f}", f"{b['ratio']:.2f}", "")
+            for b in one["batches"]
+        ]
+        whole = one["pipeline"]
+        pipeline = (
+            f"{whole['windows_per_second']:,.0f}",
+            f"{whole['ratio']:.2f}",
+            f"{whole['outputs_per_window']:.2f}",
+        )
+        rows.append((f"{name}, pipeline", f"{whole['entities']} a chunk", "", *pipeline))
+    return table(("model", "batch", "bare windows/s", "ours windows/s", "ours / bare", "outputs/window"), rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, default=ROOT / "models", help="folder of the model repository")
+    parser.add_argument("--streams", type=Path, default=ROOT / "config" / "streams", help="folder of the streams")
+    parser.add_argument("--model", action="append", help="only this model; may be repeated")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES), help="windows of a batch")
+    parser.add_argument("--entities", type=int, default=250, help="entities, one sample of each in a chunk")
+    parser.add_argument("--steps", type=int, default=20, help="chunks measured once the windows are full")
+    parser.add_argument("--seconds", type=float, default=0.5, help="least time of a measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each; the median counts")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    found = measure(options)
+    report(found, options.json, text(found))
+
+
+if __name__ == "__main__":
+    main()

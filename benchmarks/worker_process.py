@@ -1,0 +1,146 @@
+"""One `dwcp-stream worker` process under measurement, and what it says of itself on /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks.support import ROOT
+from dwcp_stream.kafka.topics import admin_client
+from dwcp_stream.settings import Settings
+from tests.kafka.broker import free_port
+
+POLL_SECONDS = 0.1
+LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
+
+
+class BenchmarkError(RuntimeError):
+    """A worker or program under measurement did not do what was to be measured."""
+
+
+def stream_without_models(directory: Path, name: str = "consensus") -> Path:
+    """Copy a built-in stream definition without its models; returns the folder."""
+    text = (ROOT / "config" / "streams" / f"{name}.toml").read_text(encoding="utf-8")
+    tables = re.split(r"(?m)^(?=\[)", text)
+    directory.mkdir(parents=True, exist_ok=True)
+    kept = "".join(table for table in tables if not table.startswith("[[models]]"))
+    (directory / f"{name}.toml").write_text(kept, encoding="utf-8")
+    return directory
+
+
+class WorkerProcess:
+    """The worker of the stream `consensus` in a process of its own, as a user starts it.
+
+    Parameters
+    ----------
+    bootstrap, prefix
+        The broker, and the prefix of the topics: the telemetry is in `{prefix}dwcp.telemetry.consensus`.
+    app_id
+        Consumer group and state topic; a new name begins without state.
+    streams
+        Folder of stream definitions.
+    directory
+        For its log and its own files.
+    """
+
+    def __init__(self, bootstrap: str, prefix: str, app_id: str, streams: Path, directory: Path) -> None:
+        self.port, self.log = free_port(), directory / f"{app_id}.log"
+        self.settings = Settings(kafka={"bootstrap_servers": bootstrap}, app_id=app_id)
+        self.environment = {
+            **os.environ,
+            "DWCP_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
+            "DWCP_TOPICS__PREFIX": prefix,
+            "DWCP_APP_ID": app_id,
+            "DWCP_STREAMS_DIR": str(streams),
+            "DWCP_DATA_DIR": str(directory / "data"),
+            "DWCP_HTTP__PORT": str(self.port),
+            "DWCP_LOG__LEVEL": "warning",
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "dwcp_stream", "worker", "consensus"]
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def metrics(self) -> dict[str, float]:
+        """Sums of its metrics by name; empty while it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as reply:
+                body = reply.read().decode()
+        except OSError:
+            return {}
+        found: dict[str, float] = {}
+        for line in body.splitlines():
+            if match := LINE.fullmatch(line):
+                found[match[1]] = found.get(match[1], 0.0) + float(match[3])
+        return found
+
+    def cpu_seconds(self) -> float:
+        """Processor time the process has had in all its threads; 0 where there is no /proc."""
+        assert self.process is not None
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def until(
+        self, done: Callable[[dict[str, float]], bool], what: str, deadline: float
+    ) -> tuple[float, dict[str, float]]:
+        """Ask for the metrics until a condition holds; returns when that was (perf_counter), and the metrics."""
+        end = time.monotonic() + deadline
+        while True:
+            found = self.metrics()
+            now = time.perf_counter()
+            if found and done(found):
+                return now, found
+            if self.process is None or self.process.poll() is not None:
+                raise BenchmarkError(f"the worker ended before {what}:\n{self.tail()}")
+            if time.monotonic() > end:
+                raise BenchmarkError(f"after {deadline:.0f} s the worker has not {what}: {found}\n{self.tail()}")
+            time.sleep(POLL_SECONDS)
+
+    def finish(self, records: int, deadline: float) -> float:
+        """Stop by TERM; returns when (perf_counter) its last checkpoint had committed all records."""
+        assert self.process is not None
+        self.process.terminate()
+        committed = asyncio.run(self._committed(records, deadline))
+        code = self.process.wait(deadline)
+        if code:
+            raise BenchmarkError(f"the worker ended with code {code}:\n{self.tail()}")
+        return committed
+
+    async def _committed(self, records: int, deadline: float) -> float:
+        end, group = time.monotonic() + deadline, f"{self.settings.app_id}-consensus"
+        async with admin_client(self.settings) as admin:
+            while True:
+                offsets = await admin.list_consumer_group_offsets(group)
+                done = sum(o.offset for tp, o in offsets.items() if tp.topic.endswith("dwcp.telemetry.consensus"))
+                if done == records:
+                    return time.perf_counter()
+                if time.monotonic() > end:
+                    raise BenchmarkError(f"{done} of {records} records committed\n{self.tail()}")
+                await asyncio.sleep(POLL_SECONDS)
+
+    def tail(self, lines: int = 25) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

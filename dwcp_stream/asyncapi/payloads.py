@@ -1,0 +1,120 @@
+"""JSON schemas of what the daemon publishes: payloads from the types in `dwcp_stream.events`, and headers."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import msgspec
+
+from dwcp_stream import cloudevents, deadletters, pipeline
+from dwcp_stream.events import Accuracy, Action, Alert, Drift, DriftState, Prediction
+
+Schema = dict[str, Any]
+
+TIMES = frozenset(
+    {"startsAt", "endsAt", "event_time", "issued_at", "target_time", "block_start", "block_end"}
+    | {"bucket_start", "bucket_end"}
+)
+"""Properties that hold a time as RFC 3339 text."""
+
+_CODE = re.compile("`([^`]*)`")
+
+REFERENCE = "#/components/schemas/{name}"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One kind of message: the type of its payload (None: any bytes), its event types, and headers of its own."""
+
+    name: str
+    summary: str
+    payload: type[msgspec.Struct] | None
+    types: tuple[str, ...]
+    headers: tuple[tuple[str, str], ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+STAMP = (pipeline.SOURCE_TIMESTAMP, "Record timestamp, in ms, of the sample that completed the transition.")
+
+MESSAGES = {
+    "anomalies": Message(
+        "Alert",
+        "A transition of an alert.",
+        Alert,
+        tuple(f"dwcp.anomaly.{action}" for action in get_args(Action)),
+        (STAMP,),
+        (pipeline.SOURCE_TIMESTAMP,),  # an expiry has no telling sample
+    ),
+    "predictions": Message(
+        "Prediction",
+        "A forecast with advice, or the probability of an incident.",
+        Prediction,
+        tuple(f"dwcp.prediction.{kind}" for kind in ("forecast", "incident")),
+    ),
+    "drift": Message(
+        "Drift",
+        "A change of a model's drift state.",
+        Drift,
+        tuple(f"dwcp.drift.{state}" for state in get_args(DriftState)),
+    ),
+    "accuracy": Message("Accuracy", "Realised errors of forecasts.", Accuracy, ("dwcp.accuracy.bucket",)),
+    "deadletter": Message(
+        "DeadLetter",
+        "A record with a bad sample, as it came, and why.",
+        None,
+        (deadletters.EVENT_TYPE,),
+        (
+            ("error_type", "Bounded word for what is wrong; docs/streams.md lists them."),
+            ("stage", "Always receiving."),
+            ("reason", "What is wrong, for people."),
+            (
+                "rows",
+                f"Zero-based numbers of the bad rows, separated by commas; at most {deadletters.MAX_ROWS_LISTED}.",
+            ),
+            ("samples", "How many samples of the record are bad."),
+            ("source_topic", "Topic the record came from."),
+            ("source_partition", "Its partition."),
+            ("source_offset", "Its offset."),
+            ("source_timestamp_ms", "Its timestamp, in ms."),
+            ("source_key", "Its key, if it had one."),
+        ),
+        ("source_key",),
+    ),
+}
+"""Message by logical topic; a topic of the catalogue that is not here has no writer or reader yet."""
+
+
+def message_schemas() -> dict[str, Schema]:
+    """Return the schemas of all payload types by name, with references to each other."""
+    types = [message.payload for message in MESSAGES.values() if message.payload is not None]
+    _, found = msgspec.json.schema_components(types, ref_template=REFERENCE)
+    names = {f.name: f.encode_name for kind in types for f in msgspec.structs.fields(kind)}
+    for schema in found.values():
+        for name, part in schema.get("properties", {}).items():
+            if name in TIMES:
+                _mark_time(part)
+        about = " ".join(str(schema.get("description", "")).split())
+        schema["description"] = _CODE.sub(lambda found: names.get(found[1], found[1]), about)
+    return dict(sorted(found.items()))
+
+
+def header_schema(message: Message) -> Schema:
+    """Return the schema of a message's headers; every value is UTF-8 text."""
+    properties: Schema = {
+        "ce_specversion": {"const": cloudevents.SPECVERSION.decode()},
+        "ce_id": {"type": "string", "description": "The same whenever the same samples are read again."},
+        "ce_source": {"type": "string", "description": "Who says so."},
+        "ce_type": {"enum": list(message.types)},
+        "ce_time": {"type": "string", "format": "date-time", "description": "Event time."},
+        "ce_subject": {"type": "string", "description": "What it is about."},
+        "content-type": {"const": (cloudevents.JSON if message.payload else deadletters.ANY_BYTES).decode()},
+    }
+    properties |= {name: {"type": "string", "description": about} for name, about in message.headers}
+    required = [name for name in properties if name not in message.optional]
+    return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
+
+
+def _mark_time(schema: Schema) -> None:
+    for part in (schema, *schema.get("anyOf", ())):
+        if part.get("type") == "string":
+            part["format"] = "date-time"

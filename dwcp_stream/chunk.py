@@ -1,0 +1,108 @@
+"""What goes into the pipeline and what comes out: one partition's chunk of records, and its results."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dwcp_stream.alerts import Transition
+from dwcp_stream.events import Accuracy, Drift, Output
+
+if TYPE_CHECKING:
+    from dwcp_stream.stages import StageResult
+
+
+@dataclass(slots=True, frozen=True)
+class Chunk:
+    """The records fetched from one partition at once, columns side by side.
+
+    Parameters
+    ----------
+    topic, partition
+        Where the records came from.
+    offsets, timestamps_ms
+        Kafka offsets (ascending) and record timestamps in milliseconds, int64 of shape (n,).
+    keys, values
+        The records' raw bytes; either may be None.
+    """
+
+    topic: str
+    partition: int
+    offsets: NDArray[np.int64]
+    timestamps_ms: NDArray[np.int64]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def since(self, position: int) -> "Chunk":
+        """Return the part of the chunk at or after an offset."""
+        start = int(np.searchsorted(self.offsets, position))
+        if start == 0:
+            return self
+        return Chunk(
+            self.topic,
+            self.partition,
+            self.offsets[start:],
+            self.timestamps_ms[start:],
+            self.keys[start:],
+            self.values[start:],
+        )
+
+
+@dataclass(slots=True)
+class ChunkResult:
+    """What a chunk led to.
+
+    Attributes
+    ----------
+    outputs
+        Messages to publish, in order.
+    counts
+        Samples by `Outcome` (scored, warming_up, duplicate, late, invalid), int64 of shape (5,).
+    replayed
+        Samples that changed nothing because they had been applied before a crash; in no other counter.
+    rejected
+        Invalid samples by error type.
+    scored_windows, model_seconds, predictions
+        Windows scored, the time that took, and predictions made, by model.
+    telling_ms
+        Record timestamps of the samples that completed an alert's transition.
+    transitions
+        Alerts' transitions as (model, transition, top contributing field or "").
+    confidence
+        Confidence (0 to 1) of the last forecast, by model.
+    drifts, accuracies
+        What was published of drift and realised errors.
+    seconds
+        Processing time by step (decode, windows, score).
+    """
+
+    outputs: list[Output] = field(default_factory=list)
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(5, np.int64))
+    replayed: int = 0
+    unknown_fields: int = 0
+    key_mismatches: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    scored_windows: Counter[str] = field(default_factory=Counter)
+    model_seconds: dict[str, float] = field(default_factory=dict)
+    telling_ms: list[int] = field(default_factory=list)
+    transitions: list[tuple[str, Transition, str]] = field(default_factory=list)
+    drifts: list[Drift] = field(default_factory=list)
+    accuracies: list[Accuracy] = field(default_factory=list)
+    predictions: Counter[str] = field(default_factory=Counter)
+    confidence: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def take(self, model: str, made: "StageResult") -> None:
+        """Add what one model made of a pass or a tick."""
+        self.outputs += made.outputs
+        self.transitions += [(model, transition, top) for transition, top in made.transitions]
+        self.drifts += made.drifts
+        self.accuracies += made.accuracies
+        self.predictions.update(made.predictions)
+        self.confidence |= made.confidence

@@ -1,0 +1,114 @@
+"""What all commands share: `--json`, `--config`, results on stdout, progress on stderr."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+import msgspec
+
+from dwcp_stream.settings import load_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass
+class State:
+    """What the main program needs to know of an invocation: whether the caller reads JSON."""
+
+    as_json: bool = False
+    debug: bool = False
+
+
+def _remember_json(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    state = context.find_object(State)
+    if state is not None and value:
+        state.as_json = True
+    return value
+
+
+def json_option(function: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--json``, passed as `as_json`: one JSON object on stdout, everything else on stderr."""
+    decorate = click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,
+        callback=_remember_json,
+        help="Print one JSON object on stdout.",
+    )
+    return decorate(function)
+
+
+def settings_option(function: Callable[..., R]) -> Callable[..., R]:
+    """Add ``--config FILE``, passed as `settings`: the file, overridden by the DWCP_* variables."""
+
+    @click.option(
+        "--config",
+        "config_file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Settings file; else DWCP_CONFIG, else config/dwcp-stream.toml. DWCP_* variables override it.",
+    )
+    @functools.wraps(function)
+    def wrapper(*args: Any, config_file: Path | None, **kwargs: Any) -> R:
+        settings = load_settings(config_file)
+        state = click.get_current_context().find_object(State)
+        if state is not None and state.debug:
+            settings = settings.model_copy(update={"log": settings.log.model_copy(update={"level": "debug"})})
+        return function(*args, settings=settings, **kwargs)
+
+    return wrapper
+
+
+def _plain(value: object) -> object:
+    """Make numpy numbers, paths and the like plain for JSON."""
+    for convert in ("tolist", "model_dump"):
+        method = getattr(value, convert, None)
+        if callable(method):
+            result: object = method()
+            return result
+    return str(value)
+
+
+def emit(obj: object, as_json: bool, render: Callable[[Any], object] | None = None) -> None:
+    """Print a result: one JSON object (NaN becomes null), or what `render` makes of it.
+
+    Parameters
+    ----------
+    obj
+        A mapping, dataclass or msgspec Struct.
+    as_json
+        The value of ``--json``.
+    render
+        Called with `obj`; prints itself and returns None, or returns a text or rich renderable to print.
+        Without it the object is printed as indented JSON.
+    """
+    encoded = msgspec.json.encode(obj, enc_hook=_plain)
+    if as_json:
+        click.echo(encoded.decode())
+        return
+    shown = render(obj) if render else msgspec.json.format(encoded, indent=2).decode()
+    if isinstance(shown, str):
+        click.echo(shown)
+    elif shown is not None:
+        from rich.console import Console
+
+        Console().print(shown)
+
+
+@contextmanager
+def progress(what: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar on stderr while the block runs, if it is a terminal; yields `advance(amount)`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda amount: bar.advance(task, amount)

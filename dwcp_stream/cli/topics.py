@@ -1,0 +1,109 @@
+"""`dwcp-stream topics`: what the topics are, and creating those that are missing."""
+
+import asyncio
+from typing import Any
+
+import click
+
+from dwcp_stream.cli.common import emit, json_option, settings_option
+from dwcp_stream.settings import Settings
+
+
+@click.group()
+def command() -> None:
+    """List and create the topics."""
+
+
+@command.command(
+    "list",
+    epilog="""\b
+Example:
+  dwcp-stream topics list --json | jq '.topics[] | select(.exists | not) | .name'
+""",
+)
+@settings_option
+@json_option
+def list_topics(settings: Settings, as_json: bool) -> None:
+    """List the catalogue of topics beside what the brokers have.
+
+    Telemetry topics come from the stream definitions, the others from the catalogue with the prefix of the
+    settings. Differences are said with what to do; they do not change the exit code (`doctor` does that).
+    """
+    emit(asyncio.run(_list(settings)), as_json, _render)
+
+
+@command.command(
+    epilog="""\b
+Example:
+  DWCP_TOPICS__PARTITIONS=12 DWCP_TOPICS__REPLICATION=3 dwcp-stream topics create
+"""
+)
+@settings_option
+@json_option
+def create(settings: Settings, as_json: bool) -> None:
+    """Create the topics that are missing.
+
+    The number of partitions is fixed from then on: entities live on the partition that their key was hashed
+    to. Topics that exist are left as they are.
+    """
+    emit(asyncio.run(_create(settings)), as_json, _render_created)
+
+
+async def _list(settings: Settings) -> dict[str, Any]:
+    from dwcp_stream.kafka.topics import admin_client, describe, differences, expected_topics
+
+    specs = expected_topics(settings)
+    async with admin_client(settings) as admin:
+        states = await describe(admin, [s.name for s in specs])
+    rows = []
+    for spec in specs:
+        state = states.get(spec.name)
+        rows.append(
+            {
+                "name": spec.name,
+                "exists": state is not None,
+                "partitions": state.partitions if state else None,
+                "replication": state.replication if state else None,
+                "cleanup": state.config.get("cleanup.policy") if state else None,
+                "key": spec.key,
+                "purpose": spec.purpose,
+                "expected": {"partitions": spec.partitions, "config": dict(spec.config)},
+                "differences": differences([spec], states),
+            }
+        )
+    return {"bootstrap_servers": settings.kafka.bootstrap_servers, "topics": rows}
+
+
+async def _create(settings: Settings) -> dict[str, Any]:
+    from dwcp_stream.kafka.topics import admin_client, create_topics, describe, differences, expected_topics
+
+    specs = expected_topics(settings)
+    async with admin_client(settings) as admin:
+        created = await create_topics(admin, specs)
+        states = await describe(admin, [s.name for s in specs])
+    there = [s.name for s in specs if s.name not in created]
+    return {"created": created, "existing": there, "differences": differences(specs, states)}
+
+
+def _render(result: dict[str, Any]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table("topic", "partitions", "cleanup", "key", "what", box=None, header_style="bold")
+    for row in result["topics"]:
+        parts = str(row["partitions"]) if row["exists"] else "[red]missing[/red]"
+        table.add_row(row["name"], parts, row["cleanup"] or "-", row["key"], row["purpose"])
+    notes = [_line(d) for row in result["topics"] for d in row["differences"] if d.what != "missing"]
+    if not all(row["exists"] for row in result["topics"]):
+        notes.append("Create the missing ones: dwcp-stream topics create")
+    return Group(table, *notes)
+
+
+def _render_created(result: dict[str, Any]) -> str:
+    lines = [f"created {name}" for name in result["created"]] or ["nothing to create: all topics exist"]
+    return "\n".join(lines + [_line(d) for d in result["differences"]])
+
+
+def _line(difference: Any) -> str:
+    d = difference
+    return f"{d.topic}: {d.what} is {d.have}, expected {d.want}. {d.remedy}"

@@ -1,0 +1,156 @@
+"""`dwcp-stream train`: make a stream's models from files and publish them."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dwcp_stream.cli.common import emit, json_option, progress, settings_option
+from dwcp_stream.errors import ConfigError
+from dwcp_stream.settings import Settings
+
+if TYPE_CHECKING:
+    from dwcp_stream.streams import StreamDefinition
+    from dwcp_stream.streams.definition import ModelBinding
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dwcp-stream train link --data links.parquet --out models/
+  dwcp-stream train consensus --data n1.csv.gz r1.csv.gz r2.csv.gz r3.csv.gz --out /tmp/models
+  dwcp-stream train node --data nodes.parquet --model node-gbt --seed 3 --json
+"""
+)
+@click.argument("stream_name", metavar="STREAM")
+@click.option(
+    "--data",
+    "files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    required=True,
+    metavar="FILE...",
+    help="CSV or Parquet (also .gz) with a column per field, the time and the entity; several files may follow.",
+)
+@click.argument("more_files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Model repository to publish to; default: the setting models_dir.",
+)
+@click.option("--model", "model_name", metavar="NAME", help="Only this one of the stream's models.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data; default: the trainer's choice.")
+@click.option("--seed", default=0, show_default=True, help="Same seed, same data, same model.")
+@click.option("--entity", metavar="NAME", help="Entity of files that have no entity columns.")
+@settings_option
+@json_option
+def command(
+    stream_name: str,
+    files: tuple[Path, ...],
+    more_files: tuple[Path, ...],
+    out: Path | None,
+    model_name: str | None,
+    epochs: int | None,
+    seed: int,
+    entity: str | None,
+    settings: Settings,
+    as_json: bool,
+) -> None:
+    """Train the models of STREAM on files and publish them as new versions.
+
+    Each trainer splits the data itself, by time and by entity, never uses test rows to choose anything, and
+    writes a report beside the model: its figures next to the trivial rules and the best simple baseline. A new
+    version does not become champion, unless it is the model's first: compare, then move the alias.
+
+    Needs the extra `train` (pip install 'dwcp-stream[train]').
+    """
+    # jax reads this once, when it is imported: one thread per operation leaves a core to the rest, and sums
+    # come out in one order
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+    from dwcp_stream.registry import ModelRepository
+    from dwcp_stream.streams import load_streams
+    from dwcp_stream.training.job import Job
+    from dwcp_stream.training.publish import publish
+    from dwcp_stream.training.trainers import find_trainer
+
+    streams = load_streams(settings.streams_dir)
+    if stream_name not in streams:
+        raise ConfigError(
+            f"there is no stream {stream_name!r}",
+            where=str(settings.streams_dir),
+            remedy=f"Use one of {', '.join(sorted(streams))}",
+        )
+    stream = streams[stream_name]
+    repository = ModelRepository(out or settings.models_dir)
+    trained = []
+    for binding in _bindings(stream, model_name):
+        trainer = find_trainer(binding)
+        with progress(f"{binding.name}", total=1.0) as advance:
+            job = Job(
+                stream=stream,
+                binding=binding,
+                files=(*files, *more_files),
+                seed=seed,
+                epochs=epochs,
+                command=_command_line(stream_name, binding.name, (*files, *more_files), epochs, seed, entity),
+                entity=entity,
+                progress=_advance_to(advance),
+            )
+            candidate = trainer(job)
+            version = publish(candidate, job, repository)
+        folder = repository.root / binding.name / str(version)
+        trained.append(
+            {
+                "model": binding.name,
+                "version": version,
+                "folder": str(folder),
+                "champion": repository.aliases(binding.name).get("champion") == version,
+                "metrics": dict(candidate.metrics),
+            }
+        )
+    emit({"stream": stream_name, "trained": trained}, as_json, _render)
+
+
+def _bindings(stream: "StreamDefinition", only: str | None) -> list["ModelBinding"]:
+    chosen = [binding for binding in stream.models if only in {None, binding.name}]
+    if not chosen:
+        raise ConfigError(
+            f"the stream {stream.name} has no model {only!r}" if only else "the stream has no models",
+            where=stream.name,
+            remedy=f"Use one of {', '.join(b.name for b in stream.models) or 'none'}",
+        )
+    return chosen
+
+
+def _command_line(
+    stream: str, model: str, files: tuple[Path, ...], epochs: int | None, seed: int, entity: str | None
+) -> str:
+    """Write the command that repeats the run, with the files' names: their folders are the reader's own."""
+    words = ["dwcp-stream", "train", stream, "--model", model, "--seed", str(seed)]
+    words += ["--epochs", str(epochs)] if epochs else []
+    words += ["--entity", entity] if entity else []
+    return shlex.join([*words, "--data", *(path.name for path in files)])
+
+
+def _advance_to(advance: Any) -> Any:
+    """Turn "so much is done" into "so much more was done"; the word goes to no terminal that has none."""
+    done = 0.0
+
+    def report(share: float, _what: str) -> None:
+        nonlocal done
+        advance(max(share - done, 0.0))
+        done = max(share, done)
+
+    return report
+
+
+def _render(result: dict[str, Any]) -> str:
+    lines = []
+    for row in result["trained"]:
+        state = "champion" if row["champion"] else "not champion yet: compare it, then move the alias"
+        lines += [f"{row['model']} version {row['version']} ({state})", f"  report: {row['folder']}/report.md"]
+    return "\n".join(lines)

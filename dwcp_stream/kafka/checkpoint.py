@@ -1,0 +1,161 @@
+"""The checkpoint: state first, then the source offsets, and nothing forgotten on an error.
+
+Between two chunks the snapshots of the touched entities are copied. Then, while chunks go on: outputs confirmed ->
+snapshots confirmed -> one partition record confirmed -> deletions -> the caller commits the source offsets.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from faust.types import TP
+from structlog import get_logger
+
+from dwcp_stream.kafka.generations import PARTITION_KEY, make_key
+from dwcp_stream.kafka.store import StateStore
+
+log = get_logger(__name__)
+
+Record = tuple[int, bytes, bytes | None]
+"""(partition, key, value) of a changelog record."""
+
+
+class PartitionCopy(Protocol):
+    """A copy of what changed in one partition since its last checkpoint."""
+
+    partition: int
+    position: int
+    removed: Sequence[str]
+
+    def snapshots(self) -> list[tuple[str, bytes]]:
+        """Encode the touched entities."""
+
+    def record(self) -> bytes:
+        """Encode the partition record."""
+
+
+class Source(Protocol):
+    """What the checkpoint needs of the pipeline."""
+
+    def copy(self) -> list[Any]:
+        """Copy what changed; later changes belong to the next checkpoint."""
+
+    def put_back(self, copies: Sequence[Any]) -> None:
+        """Mark copied entities as changed again, because they were not written."""
+
+    def confirm(self, copy: Any) -> None:
+        """Remember that a copy has been written and confirmed."""
+
+
+@dataclass(slots=True)
+class CheckpointStats:
+    """Figures of one checkpoint: seconds overall and under the lock, partitions, entities and bytes written."""
+
+    partitions: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    locked_seconds: float = 0.0
+    entities: int = 0
+    bytes: int = 0
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Checkpointer:
+    """Writes checkpoints of a pipeline.
+
+    Parameters
+    ----------
+    source
+        The pipeline.
+    store
+        Store of the state table.
+    lock
+        Held while a chunk is processed, and here only while copying.
+    generation
+        Returns the current group generation.
+    outputs
+        Returns, when called, an awaitable for every output handed to the producer up to that moment; it raises if
+        one of them failed.
+    write
+        Writes changelog records and waits for their confirmation; returns the last offset by partition.
+    report
+        Called with the figures of each checkpoint.
+    usable
+        False once a chunk has failed half-way: such state must not be written.
+    """
+
+    source: Source
+    store: StateStore
+    topic: str
+    lock: asyncio.Lock
+    generation: Callable[[], int]
+    outputs: Callable[[], Awaitable[None]]
+    write: Callable[[Sequence[Record]], Awaitable[Mapping[int, int]]]
+    report: Callable[[CheckpointStats], None]
+    usable: Callable[[], bool] = lambda: True
+    confirmed: dict[TP, int] = field(default_factory=dict)
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def __call__(self) -> Mapping[TP, int]:
+        """Write a checkpoint; returns the positions that may be committed (of earlier ones if this one failed)."""
+        async with self._one:
+            stats, begun = CheckpointStats(), time.perf_counter()
+            async with self.lock:
+                if not self.usable():
+                    return dict(self.confirmed)
+                locked = time.perf_counter()
+                generation, copies, outputs = self.generation(), self.source.copy(), self.outputs()
+                stats.locked_seconds = time.perf_counter() - locked
+            try:
+                await self._write(generation, copies, outputs, stats)
+            except Exception as error:  # noqa: BLE001  whatever the producer raises: keep all, commit nothing
+                log.warning("checkpoint failed; it is tried again", error=repr(error), error_type="broker")
+                self.source.put_back(copies)
+                stats.failed = True
+            stats.seconds = time.perf_counter() - begun
+            self.report(stats)
+            self._drop_revoked()
+            return dict(self.confirmed)
+
+    async def _write(
+        self,
+        generation: int,
+        copies: Sequence[PartitionCopy],
+        outputs: Awaitable[None],
+        stats: CheckpointStats,
+    ) -> None:
+        await outputs
+        for copy in copies:
+            encoded = await asyncio.to_thread(copy.snapshots)
+            await self._send([(copy.partition, make_key(name, generation), value) for name, value in encoded])
+            stats.entities += len(encoded)
+            stats.bytes += sum(len(value) for _, value in encoded)
+            await self._send([(copy.partition, make_key(PARTITION_KEY, generation), copy.record())])
+            if copy.partition not in self.store.ready:
+                continue
+            known = self.store.generations[copy.partition]
+            for name, _ in encoded:
+                known.won(name, generation)
+            known.won(PARTITION_KEY, generation)
+            for name in copy.removed:
+                known.retire(name)
+            stale = known.stale()
+            await self._send([(copy.partition, make_key(name, old), None) for name, old in stale])
+            for name, old in stale:
+                known.forget(name, old)
+            self.source.confirm(copy)
+            stats.partitions.append(copy.partition)
+            self.confirmed[TP(self.topic, copy.partition)] = copy.position
+
+    async def _send(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        for partition, offset in (await self.write(records)).items():
+            if partition in self.store.ready:
+                self.store.changelog[partition] = max(self.store.changelog.get(partition, -1), offset)
+
+    def _drop_revoked(self) -> None:
+        for tp in [tp for tp in self.confirmed if tp.partition not in self.store.ready]:
+            del self.confirmed[tp]

@@ -1,0 +1,242 @@
+"""The chunk lane: Faust's consumer hands over whole fetched chunks instead of single messages.
+
+One event per chunk keeps Faust's cost per message out of the way. The read position belongs to the state, not to
+Faust's acknowledgements, so this consumer never lets Faust commit a position that no checkpoint has confirmed, and
+never takes a hole in the offsets for compaction on its own.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.transport.drivers.aiokafka import Consumer as KafkaConsumer
+from faust.transport.drivers.aiokafka import Transport as KafkaTransport
+from faust.types import TP
+
+MAX_CHUNKS_IN_FLIGHT = 4
+"""Chunks of one partition that may wait for the agent; bounds memory, since Faust's own buffer counts events."""
+
+FETCH_WAIT_MS = 100
+"""Longest wait of a fetch. A fetch names only the partitions that had nothing waiting when it began, so a record of
+another partition can be held back for as long; Faust's 1,500 ms would be seen in the latency of alerts."""
+
+
+class FetchedChunk:
+    """Looks like one Kafka record to Faust; its value is the list of one partition's fetched records.
+
+    Parameters
+    ----------
+    records
+        aiokafka records of one partition, in offset order.
+    epoch
+        The partition's seek epoch when its records were taken: a chunk taken before a seek is stale after it.
+    round
+        The assignment round the chunk was fetched in.
+    """
+
+    __slots__ = (
+        "checksum", "epoch", "headers", "key", "offset", "partition", "records", "round",
+        "serialized_key_size", "serialized_value_size", "timestamp", "timestamp_type", "topic",
+    )  # fmt: skip
+
+    def __init__(self, records: list[Any], epoch: int, round_: int) -> None:
+        last = records[-1]
+        self.topic, self.partition, self.offset = last.topic, last.partition, last.offset
+        self.timestamp, self.timestamp_type = last.timestamp, last.timestamp_type
+        self.key = None
+        self.headers: tuple[()] = ()
+        self.checksum = None
+        self.serialized_key_size = self.serialized_value_size = 0
+        self.records, self.epoch, self.round = records, epoch, round_
+
+    @property
+    def value(self) -> "FetchedChunk":
+        """The chunk itself is what the agent receives."""
+        return self
+
+
+class Lane:
+    """What the consumer, the agent and the checkpoint share about the chunk lane of one topic.
+
+    Parameters
+    ----------
+    topic
+        Source topic read in chunks.
+    changelog
+        Changelog topic; recovery reads it in chunks too.
+    """
+
+    def __init__(self, topic: str, changelog: str) -> None:
+        self.topic, self.changelog = topic, changelog
+        self.epoch: Counter[TP] = Counter()
+        self.in_flight: Counter[TP] = Counter()
+        self.round = 0
+        self.drained = asyncio.Event()
+        self.checkpoint: Callable[[], Awaitable[Mapping[TP, int]]] | None = None
+        self.positions: Callable[[], Mapping[TP, int]] | None = None
+        self.end_offsets: dict[TP, int] = {}
+
+    def started(self, tp: TP) -> None:
+        """Count a chunk handed to Faust."""
+        self.in_flight[tp] += 1
+
+    def finished(self, chunk: FetchedChunk) -> None:
+        """Count a chunk the agent is done with, whether processed or found stale."""
+        if chunk.round == self.round:
+            self.in_flight[TP(chunk.topic, chunk.partition)] -= 1
+            self.drained.set()
+
+    def clear(self) -> None:
+        """Forget the chunks in flight: Faust empties its queues at a rebalance without telling."""
+        self.round += 1
+        self.in_flight.clear()
+        self.drained.set()
+
+    def full(self, tp: TP) -> bool:
+        """Tell whether no more chunks of a partition may be fetched for now."""
+        return self.in_flight[tp] >= MAX_CHUNKS_IN_FLIGHT
+
+
+class ReadOffsets(dict[TP, int | None]):
+    """Faust's memory of the offsets it has handed over, which leaves out the lane's topic.
+
+    Faust remembers a message after handing it over, so a chunk fetched before a seek would raise the memory again
+    after the seek, and Faust would drop what is then fetched again as already read.
+    """
+
+    def __init__(self, topic: str) -> None:
+        super().__init__()
+        self._topic = topic
+
+    def __missing__(self, tp: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        if tp.topic != self._topic:
+            super().__setitem__(tp, offset)
+
+
+class LaneThread(AIOKafkaConsumerThread):
+    """Faust's consumer thread with short fetches; it says of each chunk before or after which seek it was taken.
+
+    Seeks and fetches both run here. An epoch stamped elsewhere can be wrong: a fetch that starts between raising the
+    epoch and the seek itself takes records of the old position under the new epoch.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109  Faust's
+        max_records: int | None = None,
+    ) -> Any:
+        lane = self.consumer.lane
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        # nothing is awaited between the taking of the records and this
+        return {
+            tp: [FetchedChunk(records, lane.epoch[tp], lane.round)]
+            if records and tp.topic in (lane.topic, lane.changelog)
+            else records
+            for tp, records in fetched.items()
+        }
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
+        for tp in partitions:
+            self.consumer.lane.epoch[tp] += 1
+        await super()._seek_wait(consumer, partitions)  # seeks at once, then waits
+
+
+class LaneConsumer(KafkaConsumer):
+    """Faust's aiokafka consumer with the chunk lane; `lane` is set by `lane_transport`."""
+
+    lane: Lane
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_offset = ReadOffsets(self.lane.topic)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Leave the lane's topic to our own liveness; Faust's check fails while a position is being reset."""
+        if tp.topic != self.lane.topic:
+            super().verify_event_path(now, tp)
+
+    def _new_consumer_thread(self) -> LaneThread:
+        return LaneThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  Faust's
+        lane = self.lane
+        wanted = {tp for tp in active_partitions or () if not (tp.topic == lane.topic and lane.full(tp))}
+        if not wanted:
+            lane.drained.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(lane.drained.wait(), timeout)
+            return {}
+        round_ = lane.round
+        fetched = await super()._getmany(wanted, timeout)
+        taken = {}
+        for tp, records in fetched.items():
+            if not records or not isinstance(records[0], FetchedChunk):
+                taken[tp] = records
+            elif round_ == lane.round:
+                (chunk,) = taken[tp] = records
+                chunk.round = round_
+                if tp.topic == lane.topic:
+                    lane.started(tp)
+                    lane.end_offsets[tp] = max(chunk.offset + 1, self.highwater(tp) or 0)
+        return taken
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if tp.topic != self.lane.topic:  # a hole is looked at by the agent, against the position
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if tp.topic != self.lane.topic:
+            offset: int | None = super()._new_offset(tp)
+            return offset
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return self._confirmed.get(tp)
+
+    async def _commit_tps(self, tps: Any, start_new_transaction: bool = True) -> bool:
+        if self.lane.checkpoint is not None:
+            self._confirmed: Mapping[TP, int] = await self.lane.checkpoint()
+        lanes = {tp for tp in self._confirmed if tp.topic == self.lane.topic}
+        committed: bool = await super()._commit_tps(set(tps) | lanes, start_new_transaction)
+        return committed
+
+    async def perform_seek(self) -> None:
+        """Seek to the state's positions, which are at or after the committed offsets."""
+        await super().perform_seek()
+        if self.lane.positions is not None:
+            assigned = self.assignment()
+            positions = {tp: p for tp, p in self.lane.positions().items() if tp in assigned}
+            if positions:
+                await self.seek_wait(positions)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Commit what is done, as Faust does, then forget the chunks it drops."""
+        await super().on_partitions_revoked(revoked)
+        self.lane.clear()
+
+
+def lane_transport(lane: Lane) -> type[KafkaTransport]:
+    """Return a transport class whose consumer reads through a lane."""
+
+    class Consumer(LaneConsumer):
+        _confirmed: Mapping[TP, int] = {}
+
+    Consumer.lane = lane
+
+    class Transport(KafkaTransport):
+        pass
+
+    Transport.Consumer = Consumer
+    return Transport

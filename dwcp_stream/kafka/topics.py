@@ -1,0 +1,205 @@
+"""Ask the brokers about topics, create those that are missing, say where they differ from the catalogue."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, for_code
+
+from dwcp_stream.errors import BrokerError
+from dwcp_stream.kafka.catalogue import TopicSpec, catalogue
+from dwcp_stream.settings import Settings, kafka_client_options
+from dwcp_stream.streams import load_streams
+
+TOPIC_EXISTS = 36
+POLL_SECONDS = 0.05
+CREATE_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """A topic as the brokers have it; `config` is empty where a broker does not tell."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a topic is not as the catalogue says.
+
+    `serious` differences break something; the others may be an operator's choice.
+    """
+
+    topic: str
+    what: Literal["missing", "partitions", "cleanup", "retention"]
+    want: str
+    have: str
+    serious: bool
+    remedy: str
+
+
+@asynccontextmanager
+async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Yield a started admin client.
+
+    Raises
+    ------
+    BrokerError
+        No broker answers.
+    """
+    admin = AIOKafkaAdminClient(**kafka_client_options(settings))
+    try:
+        await admin.start()
+    except (KafkaError, OSError) as error:
+        await admin.close()
+        raise unreachable(settings, error) from error
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+def unreachable(settings: Settings, error: BaseException) -> BrokerError:
+    """Return the error to raise when no broker answers."""
+    del error  # aiokafka's text says the same in more words; it stays as the cause
+    return BrokerError(
+        "no broker answers",
+        where=settings.kafka.bootstrap_servers,
+        remedy="Start one (`dwcp-stream broker`, `docker-compose up kafka`), or set DWCP_KAFKA__BOOTSTRAP_SERVERS",
+    )
+
+
+async def describe(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, TopicState]:
+    """Return those of the named topics that exist, with partitions and configuration."""
+    # All topics are asked for: naming one that is missing would make some brokers create it.
+    wanted = set(names)
+    found = {t["topic"]: t["partitions"] for t in await admin.describe_topics() if t["topic"] in wanted}
+    configs = await _configs(admin, sorted(found))
+    return {
+        name: TopicState(name, len(parts), min((len(p["replicas"]) for p in parts), default=0), configs[name])
+        for name, parts in found.items()
+    }
+
+
+async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    configs: dict[str, dict[str, str]] = {name: {} for name in names}
+    if not names:
+        return configs
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    try:
+        responses = await admin.describe_configs(resources)
+    except (KafkaError, IndexError, ValueError):  # the embedded broker tells little about configuration
+        return configs
+    for response in responses:
+        for code, _message, _kind, name, entries in response.resources:
+            if code == 0 and name in configs:
+                configs[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+    return configs
+
+
+async def partition_count(admin: AIOKafkaAdminClient, topic: str) -> int | None:
+    """Return a topic's number of partitions, None if it does not exist."""
+    state = (await describe(admin, [topic])).get(topic)
+    return state.partitions if state else None
+
+
+async def create_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
+    """Create the topics that are missing, wait until they can be used, and return their names.
+
+    Topics that exist stay as they are: `differences` says where they deviate.
+
+    Raises
+    ------
+    BrokerError
+        The brokers refuse, or the topics do not appear in time.
+    """
+    existing = await describe(admin, [s.name for s in specs])
+    missing = [s for s in specs if s.name not in existing]
+    if not missing:
+        return []
+    new = [NewTopic(s.name, s.partitions, s.replication, topic_configs=dict(s.config)) for s in missing]
+    try:
+        response = await admin.create_topics(new)
+    except (KafkaError, TimeoutError) as error:
+        raise BrokerError(f"topics cannot be created: {error!r}", remedy="Check the brokers' log") from error
+    created = []
+    for name, code, *message in response.topic_errors:
+        if code == 0:
+            created.append(name)
+        elif code != TOPIC_EXISTS:  # somebody else was faster: as good
+            detail = next((m for m in message if m), None) or for_code(code).__name__
+            raise BrokerError(
+                f"cannot be created: {detail}",
+                where=name,
+                remedy="Check DWCP_TOPICS__REPLICATION against the number of brokers, and your rights",
+            )
+    await _appear(admin, [s.name for s in missing])
+    return created
+
+
+async def _appear(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Wait until every partition of the topics has a leader: metadata follow a creation after a while."""
+    deadline = time.monotonic() + CREATE_TIMEOUT
+    while True:
+        topics: dict[str, Any] = {t["topic"]: t["partitions"] for t in await admin.describe_topics()}
+        waiting = [n for n in names if not topics.get(n) or any(p["leader"] < 0 for p in topics[n])]
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            raise BrokerError("was created but has no leader", where=waiting[0], remedy="Check the brokers' log")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def differences(specs: Iterable[TopicSpec], states: Mapping[str, TopicState]) -> list[Difference]:
+    """Compare topics with the catalogue; an empty list when all is as it should be."""
+    found: list[Difference] = []
+    for spec in specs:
+        state = states.get(spec.name)
+        if state is None:
+            found.append(Difference(spec.name, "missing", "a topic", "none", True, "Run: dwcp-stream topics create"))
+            continue
+        if state.partitions != spec.partitions:
+            remedy = (
+                "Create it again with that number"
+                if spec.fixed
+                else "No fault if it was meant; else set DWCP_TOPICS__PARTITIONS to what is there"
+            )
+            found.append(
+                Difference(spec.name, "partitions", str(spec.partitions), str(state.partitions), spec.fixed, remedy)
+            )
+        found += _config_differences(spec, state)
+    return found
+
+
+def _config_differences(spec: TopicSpec, state: TopicState) -> list[Difference]:
+    found: list[Difference] = []
+    have = state.config.get("cleanup.policy")
+    if have is not None and set(have.split(",")) != set(spec.cleanup.split(",")):
+        remedy = f"Run: kafka-configs --alter --topic {spec.name} --add-config cleanup.policy={spec.cleanup}"
+        found.append(Difference(spec.name, "cleanup", spec.cleanup, have, True, remedy))
+    want, kept = spec.config.get("retention.ms"), state.config.get("retention.ms")
+    if want is not None and kept is not None and want != kept:
+        remedy = f"No fault if it was meant; else --add-config retention.ms={want}"
+        found.append(Difference(spec.name, "retention", want, kept, False, remedy))
+    return found
+
+
+def expected_topics(settings: Settings) -> list[TopicSpec]:
+    """Return the catalogue for the settings and their stream definitions.
+
+    Raises
+    ------
+    ConfigError
+        A stream definition is wrong.
+    """
+    topics = settings.topics
+    streams = load_streams(settings.streams_dir).values()
+    return catalogue(topics.prefix, topics.partitions, topics.replication, streams)

@@ -1,0 +1,206 @@
+"""The model repository: a folder of immutable versions, and names that point at some of them."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from dwcp_stream.errors import ModelError
+from dwcp_stream.registry import files
+from dwcp_stream.registry.aliases import ALIASES, Alias, move_alias, read_aliases
+from dwcp_stream.registry.atomic import create_folder
+from dwcp_stream.registry.manifest import NAME, Manifest, build_manifest, parse_manifest
+from dwcp_stream.registry.verify import Verification, Verified, check_version
+from dwcp_stream.scoring.model import Model
+from dwcp_stream.scoring.session import SessionOptions
+from dwcp_stream.streams import StreamDefinition
+
+
+class ModelRepository:
+    """Models in a folder: `<name>/<version>/` with the files of a version, and `aliases.json`.
+
+    Parameters
+    ----------
+    root
+        The folder; need not exist before something is published.
+    options
+        How the sessions of loaded models run.
+    """
+
+    def __init__(self, root: Path | str, options: SessionOptions | None = None) -> None:
+        self.root = Path(root)
+        self.options = options
+
+    # --- what there is ----------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """Return the names of the models that have a version, sorted."""
+        if not self.root.is_dir():
+            return []
+        folders = [path.name for path in self.root.iterdir() if path.is_dir() and NAME.fullmatch(path.name)]
+        return sorted(name for name in folders if self.versions(name))
+
+    def versions(self, name: str) -> list[int]:
+        """Return a model's versions, ascending; empty if there is no such model."""
+        folder = self._folder(name)
+        if not folder.is_dir():
+            return []
+        found = [path.name for path in folder.iterdir() if path.is_dir()]
+        return sorted(int(text) for text in found if text.isascii() and text.isdigit() and text[0] != "0")
+
+    def aliases(self, name: str) -> dict[Alias, int]:
+        """Return a model's aliases and the versions they point at."""
+        return read_aliases(self.root).get(name, {})
+
+    def resolve(self, name: str, which: str | int = "champion") -> int:
+        """Return the version that an alias or a number means.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, alias or version; says which there are.
+        """
+        versions = self.versions(name)
+        if not versions:
+            there = ", ".join(self.names()) or "none"
+            raise ModelError(
+                f"there is no model {name!r}",
+                where=str(self.root),
+                remedy=f"Train it first; there are: {there}",
+            )
+        if isinstance(which, str) and which in ALIASES:
+            pointed = dict(self.aliases(name))
+            if which not in pointed:
+                raise ModelError(
+                    f"no version of {name!r} is {which}",
+                    where=str(self.root / "aliases.json"),
+                    remedy=f"Set the alias to one of the versions {_listed(versions)}",
+                )
+            version = pointed[which]
+        elif isinstance(which, int) or (which.isascii() and which.isdigit()):
+            version = int(which)
+        else:
+            raise ModelError(
+                f"{which!r} is no alias and no version of {name!r}",
+                where=str(self.root),
+                remedy=f"Use one of {', '.join(ALIASES)}, or one of the versions {_listed(versions)}",
+            )
+        if version not in versions:
+            raise ModelError(
+                f"there is no version {version} of {name!r}",
+                where=str(self.root / name),
+                remedy=f"There are: {_listed(versions)}",
+            )
+        return version
+
+    def manifest(self, name: str, which: str | int = "champion") -> Manifest:
+        """Read a version's manifest without verifying the version."""
+        path = self.root / name / str(self.resolve(name, which)) / files.MANIFEST
+        try:
+            return parse_manifest(path.read_bytes(), where=str(path))
+        except OSError as error:
+            raise ModelError(
+                f"cannot be read: {error.strerror}", where=str(path), remedy="Publish the model again"
+            ) from error
+
+    # --- using a version --------------------------------------------------------------------------------
+
+    def load(self, name: str, which: str | int = "champion") -> Model:
+        """Verify a version and make it ready to score, from the very bytes that were hashed.
+
+        Raises
+        ------
+        ModelError
+            If there is none, or it is refused.
+        """
+        return self._check(name, self.resolve(name, which)).model()
+
+    def verify(self, name: str, which: str | int, stream: StreamDefinition | None = None) -> Verification:
+        """Check everything that `load` checks, and whether the model fits a stream if one is given.
+
+        A refusal is in the result; only a model or version that is not there raises.
+        """
+        version = self.resolve(name, which)
+        begun = time.perf_counter()
+        error, difference = None, None
+        try:
+            verified = self._check(name, version)
+            difference = verified.golden_difference
+            if stream is not None:
+                verified.model().bind(stream)
+        except ModelError as refused:
+            error = refused
+        seconds = time.perf_counter() - begun
+        return Verification(name=name, version=version, error=error, golden_difference=difference, seconds=seconds)
+
+    def _check(self, name: str, version: int) -> Verified:
+        folder = self._folder(name) / str(version)
+        return check_version(files.read_version(folder), name, version, where=str(folder), options=self.options)
+
+    # --- adding versions and moving names ---------------------------------------------------------------
+
+    def publish(self, name: str, contents: Mapping[str, bytes], manifest: Mapping[str, Any]) -> int:
+        """Verify a new version and add it; it appears complete or not at all, and never changes again.
+
+        Parameters
+        ----------
+        name
+            Of the model.
+        contents
+            Bytes by file name: `model.onnx` and `golden.npz`, perhaps `explain.onnx`, `report.md`, `*.png`.
+        manifest
+            Plain values as in `Manifest`; name, version and hashes are filled in here.
+
+        Returns
+        -------
+        int
+            The version: one more than the last.
+
+        Raises
+        ------
+        ModelError
+            If the version would be refused; nothing is written then.
+        """
+        folder = self._folder(name)
+        verified = False
+        while True:
+            version = max(self.versions(name), default=0) + 1
+            where = str(folder / str(version))
+            _, written = build_manifest(manifest, name=name, version=version, files=contents, where=where)
+            whole = {**contents, files.MANIFEST: written}
+            if not verified:
+                check_version(whole, name, version, where=where, options=self.options)
+                verified = True
+            folder.mkdir(parents=True, exist_ok=True)
+            if create_folder(folder / str(version), whole):
+                return version
+
+    def set_alias(self, name: str, alias: str, version: int | None) -> None:
+        """Point an alias at a version of the model, or take it away (None).
+
+        Raises
+        ------
+        ModelError
+            If there is no such alias or version.
+        """
+        if alias not in get_args(Alias):
+            raise ModelError(
+                f"there is no alias {alias!r}",
+                where=str(self.root),
+                remedy=f"Use one of {', '.join(ALIASES)}",
+            )
+        chosen = None if version is None else self.resolve(name, int(version))
+        move_alias(self.root, name, next(a for a in ALIASES if a == alias), chosen)
+
+    def _folder(self, name: str) -> Path:
+        if not NAME.fullmatch(name):
+            raise ModelError(
+                f"{name!r} is no model name",
+                where=str(self.root),
+                remedy="Use lower case letters, digits, - and _",
+            )
+        return self.root / name
+
+
+def _listed(versions: list[int]) -> str:
+    return ", ".join(map(str, versions))

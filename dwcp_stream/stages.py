@@ -1,0 +1,239 @@
+"""One model's part of the pipeline: score the windows of a pass, then alerts, forecasts and drift."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dwcp_stream.alerts import AlertSource, Transition, build_alert
+from dwcp_stream.drift import build_drift
+from dwcp_stream.events import Accuracy, Drift, Output
+from dwcp_stream.forecasts import (
+    PredictionSource,
+    build_accuracy,
+    build_forecasts,
+    build_incidents,
+    confidence,
+    link_scale,
+)
+from dwcp_stream.partition import Partition
+from dwcp_stream.scoring import Model, Verdicts, rounds
+from dwcp_stream.streams import StreamDefinition
+from dwcp_stream.windows import Pass
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+Recorder = Callable[[Model, Sequence[str], NDArray[np.float64], Verdicts, NDArray[np.bool_]], None]
+"""Told of every verdict: model, entities, times, verdicts, whether the entity's alert fires after each."""
+
+
+@dataclass(slots=True)
+class StageResult:
+    """What one model made of one pass.
+
+    `telling` holds, for each output of an alert, the index in the chunk of the sample that completed the transition.
+    """
+
+    outputs: list[Output] = field(default_factory=list)
+    telling: list[tuple[Output, int]] = field(default_factory=list)
+    transitions: list[tuple[Transition, str]] = field(default_factory=list)
+    drifts: list[Drift] = field(default_factory=list)
+    accuracies: list[Accuracy] = field(default_factory=list)
+    predictions: Counter[str] = field(default_factory=Counter)
+    confidence: dict[str, float] = field(default_factory=dict)
+
+
+class Stage:
+    """Runs one model.
+
+    Parameters
+    ----------
+    stream
+        The stream's definition.
+    model
+        The model, bound to the stream.
+    buffer_cap
+        Largest socket buffer that advice may name, bytes.
+    recorder
+        Told of every verdict, if given.
+    """
+
+    def __init__(
+        self, stream: StreamDefinition, model: Model, *, buffer_cap: int, recorder: Recorder | None = None
+    ) -> None:
+        self.stream, self.model, self._recorder = stream, model, recorder
+        binding = next(b for b in stream.models if b.name == model.name)
+        self._columns = np.array([stream.field_index(name) for name in model.fields], np.int64)
+        self._targets = np.array([stream.field_index(name) for name in model.targets], np.int64)
+        self._alerts = AlertSource(
+            stream.name,
+            stream.alertname(binding),
+            model.name,
+            model.version,
+            [stream.fields[i] for i in self._columns.tolist()],
+        )
+        self._predictions = PredictionSource(
+            stream.name,
+            model.name,
+            model.version,
+            targets=tuple(model.targets),
+            horizons=tuple(model.horizons),
+            step=stream.step if isinstance(stream.step, float) else 0.0,
+            buffer_cap=buffer_cap,
+        )
+
+    def run(self, state: Partition, found: Pass) -> StageResult:
+        """Score what a pass has to be scored, and follow up on every row that advanced."""
+        result = StageResult()
+        scored = found.scored
+        slots, ts = found.adv_slot[scored], found.adv_ts[scored]
+        windows, times = found.windows(), found.times()
+        verdicts = self._score(state, slots, windows, times)
+        transitions = state.alerts[self.model.name].observe(slots, ts, verdicts.score)
+        if transitions:
+            self._alert(state, found, transitions, windows, times, verdicts, result)
+        errors = self._forecast(state, found, windows, verdicts, result)
+        self._incident(state, slots, ts, verdicts, result)
+        self._watch(state, found, verdicts, errors)
+        if self._recorder is not None and len(scored):
+            firing = firing_after(state.alerts[self.model.name].active(slots), slots, transitions)
+            names = [state.windows.entity_of(slot) for slot in slots.tolist()]
+            self._recorder(self.model, names, ts, verdicts, firing)
+        return result
+
+    def tick(self, state: Partition, tick: float, expired: I64) -> StageResult:
+        """Act on the passing of event time: resolve and close what is silent, hand out what is complete."""
+        result = StageResult()
+        if len(expired):
+            ends = state.windows.last_ts[expired] + self.stream.expire_after
+            for transition in state.alerts[self.model.name].expire(expired, ends):
+                entity = state.windows.entity_of(transition.slot)
+                result.outputs.append(build_alert(self._alerts, entity, transition, state="stale"))
+                result.transitions.append((transition, ""))
+        tracker = state.forecasts.get(self.model.name)
+        if tracker is not None:
+            if len(expired):
+                tracker.expire(expired)
+            self._realised(tracker.drain(tick), result)
+        for event in state.drift[self.model.name].finish(tick):
+            result.outputs.append(build_drift(event))
+            result.drifts.append(event)
+        return result
+
+    # --- steps ------------------------------------------------------------------------------------------
+
+    def _score(self, state: Partition, slots: I64, windows: F32, times: NDArray[np.float64]) -> Verdicts:
+        memory = state.states.get(self.model.name)
+        if memory is None or not len(slots):
+            return self.model.score(windows, times)
+        joined: dict[str, NDArray[np.float32]] = {}
+        for chosen in rounds(slots):  # an entity's next window needs the state its last one left
+            verdicts = self.model.score(windows[chosen], times[chosen], memory.read(slots[chosen]))
+            if verdicts.state_out is not None:
+                memory.write(slots[chosen], verdicts.state_out)
+            for part in fields(Verdicts):
+                found = getattr(verdicts, part.name)
+                if found is not None:
+                    joined.setdefault(part.name, np.empty((len(slots), *found.shape[1:]), found.dtype))[chosen] = found
+        return Verdicts.of(joined)
+
+    def _alert(
+        self,
+        state: Partition,
+        found: Pass,
+        transitions: Sequence[Transition],
+        windows: F32,
+        times: NDArray[np.float64],
+        verdicts: Verdicts,
+        result: StageResult,
+    ) -> None:
+        rows = np.array([t.index for t in transitions], np.int64)
+        contributions = self.model.explain(windows[rows], times[rows])
+        for i, transition in enumerate(transitions):
+            row = transition.index
+            output = build_alert(
+                self._alerts,
+                state.windows.entity_of(transition.slot),
+                transition,
+                values=windows[row, -1, self._columns],
+                expected=None if verdicts.expected is None else verdicts.expected[row],
+                contribution=None if contributions is None else contributions[i],
+                kind=self._kind(verdicts, row),
+            )
+            result.outputs.append(output)
+            result.telling.append((output, int(found.adv_sample[found.scored[row]])))
+            top = "" if contributions is None else self.model.fields[int(np.nanargmax(contributions[i]))]
+            result.transitions.append((transition, top))
+
+    def _kind(self, verdicts: Verdicts, row: int) -> str | None:
+        if verdicts.kind is None or not self.model.kinds:
+            return None
+        return self.model.kinds[int(np.argmax(verdicts.kind[row]))]
+
+    def _forecast(
+        self, state: Partition, found: Pass, windows: F32, verdicts: Verdicts, result: StageResult
+    ) -> F32 | None:
+        tracker = state.forecasts.get(self.model.name)
+        if tracker is None or verdicts.quantiles is None:
+            return None
+        advanced = tracker.advance(
+            found.adv_slot,
+            found.adv_row,
+            found.adv_ts,
+            found.adv_values[:, self._targets],
+            restarted=found.adv_restarted,
+            forecast_index=found.scored,
+            quantiles=verdicts.quantiles,
+            version=self.model.version,
+        )
+        if len(found.scored):
+            names = [state.windows.entity_of(slot) for slot in found.adv_slot[found.scored].tolist()]
+            outputs = build_forecasts(
+                self._predictions,
+                names,
+                found.adv_ts[found.scored],
+                raw=verdicts.quantiles,
+                corrected=advanced.corrected,
+                scale=link_scale(windows[:, :, self._targets]),
+                score=verdicts.score,
+            )
+            result.outputs += outputs
+            result.predictions[self.model.name] += len(outputs)
+            scale = link_scale(windows[-1:, :, self._targets])
+            result.confidence[self.model.name] = float(confidence(advanced.corrected[-1:], scale).mean())
+        return advanced.errors
+
+    def _incident(
+        self, state: Partition, slots: I64, ts: NDArray[np.float64], verdicts: Verdicts, result: StageResult
+    ) -> None:
+        if verdicts.probability is None or not len(slots):
+            return
+        names = [state.windows.entity_of(slot) for slot in slots.tolist()]
+        outputs = build_incidents(self._predictions, names, ts, verdicts.probability, verdicts.score)
+        result.outputs += outputs
+        result.predictions[self.model.name] += len(outputs)
+
+    def _watch(self, state: Partition, found: Pass, verdicts: Verdicts, errors: F32 | None) -> None:
+        scores = np.full(len(found.adv_slot), np.nan, np.float32)
+        scores[found.scored] = verdicts.score
+        inputs = found.adv_values[:, self._columns]
+        state.drift[self.model.name].observe(found.adv_ts, scores, inputs, errors)
+
+    def _realised(self, parts: Sequence[Accuracy], result: StageResult) -> None:
+        for part in parts:
+            result.outputs.append(build_accuracy(part))
+            result.accuracies.append(part)
+
+
+def firing_after(now: NDArray[np.bool_], slots: I64, transitions: Sequence[Transition]) -> NDArray[np.bool_]:
+    """Return whether the slot's alert fired after each verdict, given how it is after all of them."""
+    firing = now.copy()
+    for transition in reversed(transitions):
+        if transition.action == "escalated" or transition.index < 0:
+            continue
+        before = (np.arange(len(slots)) < transition.index) & (slots == transition.slot)
+        firing[before] = transition.action == "resolved"
+    return firing

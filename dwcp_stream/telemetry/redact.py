@@ -1,0 +1,63 @@
+"""Keeping secrets out of logs: by key, by the shape of a URL, and by the values that the settings hold."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from pydantic import BaseModel, SecretStr
+
+HIDDEN = "***"
+SECRET_KEY = re.compile(r"passw|secret|token|credential|authorization|api_?key|private_?key", re.IGNORECASE)
+# user:password@ of a URL, also where the password itself holds an @.
+URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]+@")
+# password=..., "sasl_plain_password": '...' inside a text, such as the repr of some options.
+ASSIGNMENT = re.compile(
+    r"((?:\w*passw(?:or)?d|\w*secret|\w*token)['\"]?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;)}\]]+)",
+    re.IGNORECASE,
+)
+
+
+def secrets_of(settings: BaseModel) -> frozenset[str]:
+    """Return the values of all SecretStr fields of some settings, sections included."""
+    found: set[str] = set()
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            found.add(value.get_secret_value())
+        elif isinstance(value, BaseModel):
+            found |= secrets_of(value)
+    return frozenset(found - {""})
+
+
+class Redactor:
+    """Replaces secrets in anything that is about to be written.
+
+    Parameters
+    ----------
+    secrets
+        Values that must not appear anywhere, not even inside a traceback.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        ordered = sorted(set(secrets) - {""}, key=len, reverse=True)  # the longest first: one may hold another
+        self._known = re.compile("|".join(re.escape(secret) for secret in ordered)) if ordered else None
+
+    def text(self, text: str) -> str:
+        """Return a text without secrets."""
+        text = URL_CREDENTIALS.sub(f"{HIDDEN}@", text)
+        text = ASSIGNMENT.sub(rf"\1{HIDDEN}", text)
+        return self._known.sub(HIDDEN, text) if self._known else text
+
+    def value(self, value: object) -> object:
+        """Return a value without secrets: containers are entered, objects shown by their repr."""
+        if isinstance(value, str):
+            return self.text(value)
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, Mapping):
+            return {
+                key: HIDDEN if SECRET_KEY.search(str(key)) and item is not None else self.value(item)
+                for key, item in value.items()
+            }
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.value(item) for item in value]
+        return self.text(repr(value))

@@ -1,0 +1,56 @@
+"""What the labels of a grid mean: events, quiet time, and rows that count neither way."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dwcp_stream.errors import PayloadError
+from dwcp_stream.training.dataset import Floats, Grid, Ints
+from dwcp_stream.training.metrics import Detection, detection, number_events
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A grid with what its labels mean: scored and quiet rows, events, one group per file and entity."""
+
+    grid: Grid
+    scored: Mask
+    quiet: Mask
+    event: Ints
+    group: Ints
+
+    def judge(self, scores: Floats, rows: Mask) -> Detection:
+        """Judge scores [R] on the rows marked."""
+        on = rows & self.scored
+        return detection(
+            scores[on],
+            self.grid.ts[on],
+            self.event[on],
+            self.quiet[on],
+            starts=self.starts(),
+            group=self.group[on],
+            step=float(self.grid.stream.step),
+        )
+
+    def starts(self) -> Floats:
+        """Beginning of each event: a step before its first row, because a row tells of the step before it."""
+        numbers, first = np.unique(self.event, return_index=True)
+        begin = np.zeros(max(int(numbers.max(initial=-1)) + 1, 0))
+        begin[numbers[numbers >= 0]] = self.grid.ts[first[numbers >= 0]] - float(self.grid.stream.step)
+        return begin
+
+
+def labelled(grid: Grid, label: str) -> Labelled:
+    """Read the labels of a grid; rows marked `x_recovery` are neither quiet nor an event."""
+    if label not in grid.columns:
+        raise PayloadError(f"no column {label!r}", remedy="Label the rows: 1 in a fault, else 0")
+    group = grid.source * (len(grid.entities) + 1) + grid.entity
+    marks = grid.columns[label]
+    recovery = np.nan_to_num(grid.columns.get("x_recovery", np.zeros(len(marks)))) > 0
+    scored = np.zeros(len(marks), bool)
+    scored[grid.ends()] = True
+    quiet = grid.filled & ~(np.nan_to_num(marks) > 0) & ~recovery
+    return Labelled(grid, scored, quiet, number_events(marks, group), group)

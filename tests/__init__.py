@@ -1,0 +1,1 @@
+"""Tests of dwcp-stream; what tests share is imported as `tests.*`, test modules are not."""

@@ -1,0 +1,1 @@
+"""The Faust side: app factory and agents."""

@@ -1,0 +1,188 @@
+"""Run one stream's worker: check what it needs, put the app together, serve until stopped."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import faust
+from aiokafka.errors import KafkaError
+from faust.types import TP
+from prometheus_client import CollectorRegistry
+from structlog import get_logger
+
+from dwcp_stream.errors import BrokerError, DwcpError
+from dwcp_stream.kafka.catalogue import changelog, topic_name
+from dwcp_stream.kafka.outputs import KafkaOutputs
+from dwcp_stream.kafka.topics import admin_client, create_topics, describe, partition_count
+from dwcp_stream.loading import bound_models
+from dwcp_stream.pipeline import Pipeline
+from dwcp_stream.settings import Settings
+from dwcp_stream.streams import StreamDefinition
+from dwcp_stream.telemetry.health import Liveness, Readiness
+from dwcp_stream.telemetry.metrics import Metrics
+from dwcp_stream.web.server import HttpServer
+from topologies.app import StreamApp, create_app
+from topologies.names import app_id, changelog_topic
+from topologies.observer import MetricsObserver
+from topologies.telemetry import telemetry_agent
+
+log = get_logger(__name__)
+
+POLL_SECONDS = 1.0
+ASK_SECONDS = 5.0
+PARTITIONS_EVERY = 15
+"""The partition count is asked for at every n-th poll."""
+
+
+async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
+    """Check the stream's topic, make the state topic, and return the number of partitions.
+
+    Raises
+    ------
+    BrokerError
+        No broker answers; the stream's topic does not exist; or its number of partitions is not the one its state
+        was written for.
+    """
+    source = topic_name(settings.topics.prefix, stream.topic)
+    state = changelog_topic(settings, stream)
+    async with admin_client(settings) as admin:
+        found = await describe(admin, [source, state])
+        if source not in found:
+            raise BrokerError("does not exist", where=source, remedy="Run `dwcp-stream topics create`")
+        partitions = found[source].partitions
+        if state in found and found[state].partitions != partitions:
+            raise BrokerError(
+                f"has {partitions} partitions, but its state was written for {found[state].partitions}",
+                where=source,
+                remedy="Keys have moved between partitions: start with another DWCP_APP_ID (windows warm up again),"
+                " or read the telemetry into a topic with the old count",
+            )
+        await create_topics(admin, [changelog(state, partitions, settings.topics.replication)])
+    return partitions
+
+
+@dataclass(slots=True)
+class Monitor:
+    """Reports progress on a timer, also when nothing arrives, and watches the partition count."""
+
+    app: StreamApp
+    settings: Settings
+    observer: MetricsObserver
+    partitions: int
+    _task: "asyncio.Task[None] | None" = None
+
+    async def start(self) -> None:
+        """Begin reporting."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop reporting."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        polls = 0
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            store = self.app.table.data
+            await self._ask_ends(store.ready)
+            self.observer.poll(self.app.lane.end_offsets, store.ready, self.app.rebalancing)
+            readiness = self.observer.readiness
+            if store.failed is not None:
+                readiness.fail("recovered", str(store.failed))
+            elif self.app.rebalancing or self.app.in_recovery:
+                readiness.fail("recovered", "state is being read back")
+            else:
+                readiness.meet("recovered", f"{len(store.ready)} partitions")
+            polls += 1
+            if polls % PARTITIONS_EVERY == 0:
+                await self._check_partitions()
+
+    async def _ask_ends(self, ready: set[int]) -> None:
+        """Ask the brokers for the ends of our partitions: what was fetched last says nothing once fetching has died."""
+        if not ready or self.app.rebalancing:
+            return
+        partitions = [TP(self.app.lane.topic, number) for number in sorted(ready)]
+        try:
+            ends = await asyncio.wait_for(self.app.consumer.highwaters(*partitions), ASK_SECONDS)
+        except (TimeoutError, KafkaError) as error:
+            log.warning("the brokers do not say where the partitions end", error=repr(error), error_type="broker")
+            return
+        self.app.lane.end_offsets.update({TP(tp.topic, tp.partition): end for tp, end in ends.items()})
+
+    async def _check_partitions(self) -> None:
+        try:
+            async with admin_client(self.settings) as admin:
+                now = await partition_count(admin, self.app.lane.topic)
+        except BrokerError as error:
+            log.warning("cannot ask for the partition count", error=str(error))
+            return
+        if now != self.partitions:
+            reason = f"{self.app.lane.topic} has {now} partitions now, the state was written for {self.partitions}"
+            self.observer.readiness.fail("partitions", reason)
+            log.error("partition count changed", error_type="partitions", reason=reason)
+
+
+async def create_worker(settings: Settings, stream: StreamDefinition, port: int) -> StreamApp:
+    """Put a worker together; it runs when Faust starts the app."""
+    models = bound_models(settings, stream)
+    partitions = await prepare_topics(settings, stream)
+    (settings.data_dir / app_id(settings, stream)).mkdir(parents=True, exist_ok=True)  # Faust makes one level only
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    pipeline = Pipeline(stream, models, buffer_cap=settings.buffer_cap)
+    readiness = Readiness()
+    readiness.meet("models", ", ".join(f"{m.name} v{m.version}" for m in models) or "none")
+    readiness.meet("partitions", f"{partitions}")
+    liveness = Liveness(time.monotonic, settings.liveness_seconds)
+    observer = MetricsObserver(pipeline, metrics, liveness, readiness)
+    for model in models:
+        metrics.model(stream.name, model.name, model.version)
+    app = create_app(settings, pipeline, partitions, KafkaOutputs(settings), observer)
+    telemetry_agent(app)
+    server = HttpServer(registry, liveness.check, readiness.check, host=settings.http.host, port=port)
+    monitor = Monitor(app, settings, observer, partitions)
+
+    async def serve() -> None:
+        await server.start()
+        log.info("worker starting", stream=stream.name, partitions=partitions, url=server.url)
+
+    app.services += [(serve, server.stop), (monitor.start, monitor.stop)]
+    return app
+
+
+def run_worker(settings: Settings, stream: StreamDefinition, port: int) -> int:
+    """Run a worker until it is told to stop (SIGTERM, SIGINT); returns the exit code.
+
+    Raises
+    ------
+    DwcpError
+        It cannot start, or its state cannot be read.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app = loop.run_until_complete(create_worker(settings, stream, port))
+    worker = faust.Worker(app, loop=loop, override_logging=False, redirect_stdouts=False, loglevel="WARN", quiet=True)
+    code = 0
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    for failure in (app.failure, app.table.data.failed):
+        if isinstance(failure, DwcpError):
+            raise failure
+    return code or int(app.crashed or app.processor.broken is not None)
+
+
+@contextlib.asynccontextmanager
+async def started(app: StreamApp) -> AsyncIterator[StreamApp]:
+    """Run an app inside a running loop, for tests."""
+    await app.start()
+    try:
+        yield app
+    finally:
+        await app.stop()
