@@ -87,8 +87,10 @@ class ChunkProcessor:
                 if await self._refetch(tp, fetched):
                     return
                 chunk = to_chunk(fetched.records)
+                # looked up here, on the event loop: a rebalance may revoke the partition while the thread works on it
+                state = self.pipeline.partitions[tp.partition]
                 try:
-                    result = await asyncio.to_thread(self.pipeline.process, chunk)
+                    result = await asyncio.to_thread(self.pipeline.process, chunk, state)
                     await self.send(result.outputs)
                 except BaseException as error:
                     self.broken = error

@@ -161,6 +161,48 @@ async def test_a_producer_error_commits_nothing_and_forgets_nothing(fails_at):
     assert reports[0].failed
 
 
+async def test_nothing_is_written_of_a_partition_that_is_not_recovered():
+    written = []
+
+    async def write(records):
+        written.extend(records)
+        return {0: len(written)}
+
+    checkpoint, source, _ = checkpointer(write)
+    checkpoint.store.ready.clear()
+    assert await checkpoint() == {}
+    assert written == []
+    assert source.confirmed == []
+
+
+@pytest.mark.parametrize("when", ["outputs", "snapshots"])
+async def test_a_partition_recovered_anew_while_its_checkpoint_waits_keeps_its_new_keys(when):
+    """The copy is of the time before: under its old generation it must not count as the current state."""
+    written = []
+
+    def lose_and_recover():
+        known = checkpoint.store.generations[0] = Generations()
+        known.won("e", 7)
+
+    async def delivered():
+        if when == "outputs":
+            lose_and_recover()
+
+    async def write(records):
+        if when == "snapshots" and not written:
+            lose_and_recover()
+        written.extend(records)
+        return {0: len(written)}
+
+    checkpoint, source, _ = checkpointer(write)
+    checkpoint.outputs = delivered
+    assert await checkpoint() == {}
+    assert not [record for record in written if record[2] is None], "nothing may be deleted"
+    assert checkpoint.store.generations[0].winner("e") == 7
+    assert source.confirmed == []
+    assert bool(written) == (when == "snapshots")
+
+
 async def test_unconfirmed_outputs_hold_the_checkpoint_back():
     async def write(records):
         raise AssertionError("nothing may be written")
