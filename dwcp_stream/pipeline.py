@@ -205,6 +205,10 @@ class Pipeline:
         if copy.partition in self.partitions:
             self.partitions[copy.partition].confirmed = copy.position
 
+    def confirmed(self) -> dict[int, int]:
+        """Return the position up to which each partition's state has been written and confirmed."""
+        return {number: s.confirmed for number, s in self.partitions.items() if s.confirmed is not None}
+
     def view(self, entity: str) -> EntityView:
         """Return a live entity's window; KeyError if no owned partition has it."""
         for state in self.partitions.values():

@@ -48,6 +48,9 @@ class Source(Protocol):
     def confirm(self, copy: Any) -> None:
         """Remember that a copy has been written and confirmed."""
 
+    def confirmed(self) -> Mapping[int, int]:
+        """Return the position of each partition's last confirmed checkpoint, also of one that was read back."""
+
 
 @dataclass(slots=True)
 class CheckpointStats:
@@ -95,7 +98,6 @@ class Checkpointer:
     write: Callable[[Sequence[Record]], Awaitable[Mapping[int, int]]]
     report: Callable[[CheckpointStats], None]
     usable: Callable[[], bool] = lambda: True
-    confirmed: dict[TP, int] = field(default_factory=dict)
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self) -> Mapping[TP, int]:
@@ -104,7 +106,7 @@ class Checkpointer:
             stats, begun = CheckpointStats(), time.perf_counter()
             async with self.lock:
                 if not self.usable():
-                    return dict(self.confirmed)
+                    return self._committable()
                 locked = time.perf_counter()
                 generation, outputs = self.generation(), self.outputs()
                 copies = [copy for copy in self.source.copy() if copy.partition in self.store.ready]
@@ -118,8 +120,7 @@ class Checkpointer:
                 stats.failed = True
             stats.seconds = time.perf_counter() - begun
             self.report(stats)
-            self._drop_revoked()
-            return dict(self.confirmed)
+            return self._committable()
 
     async def _write(
         self,
@@ -152,7 +153,6 @@ class Checkpointer:
                 known.forget(name, old)
             self.source.confirm(copy)
             stats.partitions.append(copy.partition)
-            self.confirmed[TP(self.topic, copy.partition)] = copy.position
 
     def _holds(self, partition: int, known: Generations) -> bool:
         """Tell whether the partition has been held without a break since `known` was its record of keys.
@@ -168,6 +168,8 @@ class Checkpointer:
             if partition in self.store.ready:
                 self.store.changelog[partition] = max(self.store.changelog.get(partition, -1), offset)
 
-    def _drop_revoked(self) -> None:
-        for tp in [tp for tp in self.confirmed if tp.partition not in self.store.ready]:
-            del self.confirmed[tp]
+    def _committable(self) -> Mapping[TP, int]:
+        positions = self.source.confirmed().items()
+        return {
+            TP(self.topic, partition): position for partition, position in positions if partition in self.store.ready
+        }
