@@ -5,6 +5,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from dwcp_stream.kafka.checkpoint import Checkpointer
@@ -94,6 +95,22 @@ async def test_the_missing_chunk_comes_with_the_second_fetch(bench):
     await bench.processor(bench.fetch([2, 3, 4, 5]), GENERATION)
     assert bench.pipeline.partitions[0].position == 6
     assert sum(n for _, n in bench.seen.chunks) == 6
+
+
+@pytest.mark.parametrize("error", [IllegalStateError("not assigned"), TimeoutError()])
+async def test_a_partition_that_cannot_be_sought_is_left_alone(bench, error):
+    """It was lost meanwhile, or the broker is away: neither is a reason to stop the worker."""
+
+    async def seek(where):
+        raise error
+
+    await bench.processor(bench.fetch([0, 1]), GENERATION)
+    bench.processor.seek = seek
+    for _ in range(2):
+        await bench.processor(bench.fetch([5, 6]), GENERATION)
+    assert bench.pipeline.partitions[0].position == 2
+    assert bench.processor.broken is None
+    assert bench.lane.in_flight[TP("t", 0)] == 0
 
 
 @pytest.mark.parametrize("why", ["generation", "round", "partition"])
