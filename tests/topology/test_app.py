@@ -119,3 +119,20 @@ async def test_a_drift_of_a_partition_that_is_gone_is_counted_without_it(app):
     result.drifts.append(SimpleNamespace(partition=0, model="m", state="drifted"))
     pipeline.revoke(0)
     app.processor.observer.chunk(None, result)
+
+
+async def test_a_service_that_does_not_stop_keeps_no_other_from_it(app):
+    stopped = []
+
+    async def nothing():
+        return None
+
+    async def stop():
+        stopped.append("producer")
+
+    async def fail():
+        raise RuntimeError("Event loop is closed")
+
+    app.services = [(nothing, stop), (nothing, fail)]
+    await app.on_shutdown()
+    assert stopped == ["producer"]
