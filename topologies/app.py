@@ -6,6 +6,7 @@ from typing import Any
 
 import faust
 from faust.types import TP
+from structlog import get_logger
 
 from dwcp_stream.kafka.catalogue import topic_name
 from dwcp_stream.kafka.checkpoint import Checkpointer
@@ -19,6 +20,8 @@ from dwcp_stream.settings import Settings
 from dwcp_stream.windows.snapshot import SnapshotCodec
 from topologies.names import TABLE, app_id, changelog_topic
 from topologies.observer import MetricsObserver
+
+log = get_logger(__name__)
 
 
 class StreamApp(faust.App):
@@ -45,10 +48,16 @@ class StreamApp(faust.App):
         await super().on_start()
 
     async def on_shutdown(self) -> None:
-        """Stop the rest once the consumer is gone, because stopping it writes the last checkpoint."""
+        """Stop the rest once the consumer is gone, because stopping it writes the last checkpoint.
+
+        One that fails must not keep the others from it: the last to stop is the producer, with outputs to send.
+        """
         await super().on_shutdown()
         for _, stop in reversed(self.services):
-            await stop()
+            try:
+                await stop()
+            except Exception:
+                log.exception("a service did not stop in good order")
 
 
 def create_app(

@@ -45,12 +45,15 @@ class Recovered(Protocol):
 
 
 class Recovering:
-    """What has been read of one partition's changelog so far; the largest applied offset of an entity wins."""
+    """What has been read of one partition's changelog so far, by name and writer's generation.
+
+    Which record of a name counts is decided when all is read: a former owner that was paused may have written after
+    its successor, and its keys are deleted one by one.
+    """
 
     def __init__(self) -> None:
-        self.snapshots: dict[str, EntitySnapshot] = {}
-        self.record: PartitionRecord | None = None
-        self.generations = Generations()
+        self._snapshots: defaultdict[str, dict[int, EntitySnapshot]] = defaultdict(dict)
+        self._records: dict[int, PartitionRecord] = {}
         self.damaged: list[StateError] = []
         self.keys: set[bytes] = set()
 
@@ -59,32 +62,44 @@ class Recovering:
         name, generation = split_key(key)
         if value is None:
             self.keys.discard(key)
-            self.generations.forget(name, generation)
-            if name != PARTITION_KEY and self.generations.winner(name) is None:
-                self.snapshots.pop(name, None)
+            (self._records if name == PARTITION_KEY else self._snapshots[name]).pop(generation, None)
             return
         self.keys.add(key)
         try:
             if name == PARTITION_KEY:
-                record = decode_partition_record(value)
-                if self.record is None or record.position >= self.record.position:
-                    self.record = record
-                    self.generations.won(name, generation)
-                else:
-                    self.generations.lost(name, generation)
-                return
-            snapshot = decode(value)
+                self._records[generation] = decode_partition_record(value)
+            else:
+                self._snapshots[name][generation] = decode(value)
         except NewerStateError:
             raise
         except StateError as error:
             self.damaged.append(error)
-            return
-        held = self.snapshots.get(name)
-        if held is None or snapshot.state.applied >= held.state.applied:
-            self.snapshots[name] = snapshot
-            self.generations.won(name, generation)
-        else:
-            self.generations.lost(name, generation)
+
+    def settle(self) -> tuple[PartitionRecord | None, dict[str, EntitySnapshot], Generations]:
+        """Choose what counts: the snapshot with the largest applied offset, the newest generation's partition record.
+
+        A former owner's record can be further than its successor's. It does not count, because the successor deletes
+        the snapshots that belong to it. The other way round there is no danger: an entity that is ahead of the
+        partition's position skips what it has applied.
+        """
+        generations, snapshots = Generations(), {}
+        for name, found in self._snapshots.items():
+            if not found:
+                continue
+            winner = max(found, key=lambda g: (found[g].state.applied, g))
+            snapshots[name] = found[winner]
+            _choose(generations, name, winner, found)
+        if not self._records:
+            return None, snapshots, generations
+        newest = max(self._records)
+        _choose(generations, PARTITION_KEY, newest, self._records)
+        return self._records[newest], snapshots, generations
+
+
+def _choose(generations: Generations, name: str, winner: int, found: Iterable[int]) -> None:
+    generations.won(name, winner)
+    for generation in found:
+        generations.lost(name, generation)
 
 
 class StateStore(stores.Store[bytes, Any]):
@@ -152,12 +167,23 @@ class StateStore(stores.Store[bytes, Any]):
             self._raise_failed()
             entities = 0
             for partition in sorted({tp.partition for tp in active_tps} - self.ready):
-                entities += await self.complete(partition)
+                if self._current():
+                    entities += await self.complete(partition)
             self.table_.recovered(len(self.ready), entities, time.monotonic() - self.began)
         except Exception as error:
             log.exception("recovery failed", error_type="state", stage="receiving")
             self.failed = error
             await self.app.crash(error)
+
+    def _current(self) -> bool:
+        """Tell whether the recovery that ends is of the present assignment.
+
+        Faust ends one in a task of its own, which may run when the next assignment has come and has dropped what was
+        read: a partition completed then would be an empty one that counts as recovered.
+        """
+        recovery = self.app.tables.recovery
+        same: bool = recovery._generation_id == self.member_of and not recovery.signal_recovery_start.is_set()
+        return same
 
     def _raise_failed(self) -> None:
         if self.failed is not None:
@@ -166,25 +192,30 @@ class StateStore(stores.Store[bytes, Any]):
     async def complete(self, partition: int) -> int:
         """Finish the recovery of one partition and return the number of entities it has."""
         found = self.recovering.pop(partition, None) or Recovering()
-        if found.damaged:
+        damaged = found.damaged
+        if damaged:
             log.error(
                 "state is damaged; the partition is rebuilt from its source topic",
-                partition=partition, records=len(found.damaged), first=str(found.damaged[0]),
+                partition=partition, records=len(damaged), first=str(damaged[0]),
             )  # fmt: skip
             await self.table_.erase(partition, found.keys)
+            if not self._current():
+                return 0
             found = Recovering()
-            found.record = PartitionRecord(position=0)  # from the beginning, not from the committed offset
-        expired = self.table_.pipeline.restore(partition, found.record, found.snapshots)
+        record, snapshots, generations = found.settle()
+        if damaged:
+            record = PartitionRecord(position=0)  # from the beginning, not from the committed offset
+        expired = self.table_.pipeline.restore(partition, record, snapshots)
         for note in self.table_.pipeline.partitions[partition].notes:
             log.warning("not taken over", partition=partition, reason=note)
-        self.generations[partition] = found.generations
+        self.generations[partition] = generations
         for entity in expired:
-            found.generations.retire(entity)
+            generations.retire(entity)
         self.ready.add(partition)
-        entities = len(found.snapshots) - len(expired)
+        entities = len(snapshots) - len(expired)
         log.info(
             "partition recovered", partition=partition, entities=entities,
-            position=found.record.position if found.record else None,
+            position=record.position if record else None,
         )  # fmt: skip
         return entities
 
