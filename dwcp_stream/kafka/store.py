@@ -6,7 +6,8 @@ state, and the checkpoint alone writes the changelog.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import faust
@@ -14,8 +15,10 @@ from faust.stores import base as stores
 from faust.types import TP
 from structlog import get_logger
 
+from dwcp_stream.activations import Activation, Schedule, ScheduleRecord, decode_schedule
 from dwcp_stream.errors import NewerStateError, StateError
-from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, split_key
+from dwcp_stream.kafka.generations import PARTITION_KEY, VERSIONS_KEY, Generations, split_key
+from dwcp_stream.scoring import Model
 from dwcp_stream.windows.snapshot import (
     EntitySnapshot,
     PartitionRecord,
@@ -30,7 +33,12 @@ class Recovered(Protocol):
     """What a pipeline offers to the store."""
 
     def restore(
-        self, partition: int, record: PartitionRecord | None, snapshots: dict[str, EntitySnapshot]
+        self,
+        partition: int,
+        record: PartitionRecord | None,
+        snapshots: dict[str, EntitySnapshot],
+        schedule: Schedule,
+        models: Mapping[Activation, Model] | None,
     ) -> list[str]:
         """Take over a partition's recovered state; returns entities that had expired before the checkpoint."""
 
@@ -50,6 +58,7 @@ class Recovering:
     def __init__(self) -> None:
         self.snapshots: dict[str, EntitySnapshot] = {}
         self.record: PartitionRecord | None = None
+        self.schedule: ScheduleRecord | None = None
         self.generations = Generations()
         self.damaged: list[StateError] = []
         self.keys: set[bytes] = set()
@@ -60,31 +69,67 @@ class Recovering:
         if value is None:
             self.keys.discard(key)
             self.generations.forget(name, generation)
-            if name != PARTITION_KEY and self.generations.winner(name) is None:
-                self.snapshots.pop(name, None)
+            if self.generations.winner(name) is None:
+                self._forget(name)
             return
         self.keys.add(key)
         try:
-            if name == PARTITION_KEY:
-                record = decode_partition_record(value)
-                if self.record is None or record.position >= self.record.position:
-                    self.record = record
-                    self.generations.won(name, generation)
-                else:
-                    self.generations.lost(name, generation)
-                return
-            snapshot = decode(value)
+            won = self._take(name, generation, value, decode)
         except NewerStateError:
             raise
         except StateError as error:
             self.damaged.append(error)
             return
-        held = self.snapshots.get(name)
-        if held is None or snapshot.state.applied >= held.state.applied:
-            self.snapshots[name] = snapshot
-            self.generations.won(name, generation)
+        (self.generations.won if won else self.generations.lost)(name, generation)
+
+    def _take(self, name: str, generation: int, value: bytes, decode: Callable[[bytes], EntitySnapshot]) -> bool:
+        """Keep a record if it counts more than the one held; says whether it does."""
+        if name == PARTITION_KEY:
+            record = decode_partition_record(value)
+            won = self.record is None or record.position >= self.record.position
+            self.record = record if won else self.record
+        elif name == VERSIONS_KEY:
+            schedule, before = decode_schedule(value), self.generations.winner(name)
+            held = self.schedule.term if self.schedule else -1
+            won = (schedule.term, generation) >= (held, -1 if before is None else before)
+            self.schedule = schedule if won else self.schedule
         else:
-            self.generations.lost(name, generation)
+            snapshot, mine = decode(value), self.snapshots.get(name)
+            won = mine is None or snapshot.state.applied >= mine.state.applied
+            if won:
+                self.snapshots[name] = snapshot
+        return won
+
+    def _forget(self, name: str) -> None:
+        if name == PARTITION_KEY:
+            self.record = None
+        elif name == VERSIONS_KEY:
+            self.schedule = None
+        else:
+            self.snapshots.pop(name, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """With which versions of models a partition goes on, written down by the time this exists.
+
+    Attributes
+    ----------
+    schedule, models
+        As `Pipeline.restore` takes them.
+    """
+
+    schedule: Schedule = ()
+    models: Mapping[Activation, Model] | None = None
+
+
+TakeOver = Callable[[Mapping[int, Recovering], int], Awaitable[Mapping[int, Takeover]]]
+"""Settles with which versions some recovered partitions go on, for a generation."""
+
+
+async def as_they_are(found: Mapping[int, Recovering], generation: int) -> Mapping[int, Takeover]:  # noqa: ARG001
+    """Go on with the pipeline's models, whatever scored before."""
+    return {partition: Takeover() for partition in found}
 
 
 class StateStore(stores.Store[bytes, Any]):
@@ -150,9 +195,15 @@ class StateStore(stores.Store[bytes, Any]):
         """Hand what was recovered to the pipeline; an error stops the worker instead of being swallowed."""
         try:
             self._raise_failed()
-            entities = 0
-            for partition in sorted({tp.partition for tp in active_tps} - self.ready):
-                entities += await self.complete(partition)
+            generation, entities = self.member_of, 0
+            waiting = sorted({tp.partition for tp in active_tps} - self.ready)
+            read = {partition: self.recovering.pop(partition, Recovering()) for partition in waiting}
+            found = {partition: await self._whole(partition, recovered) for partition, recovered in read.items()}
+            settled = await self.table_.take_over(found, generation)
+            if self.member_of != generation:
+                return  # the group has changed meanwhile: all this is read back again
+            for partition, recovered in found.items():
+                entities += self.complete(partition, recovered, settled[partition])
             self.table_.recovered(len(self.ready), entities, time.monotonic() - self.began)
         except Exception as error:
             log.exception("recovery failed", error_type="state", stage="receiving")
@@ -163,9 +214,8 @@ class StateStore(stores.Store[bytes, Any]):
         if self.failed is not None:
             raise self.failed
 
-    async def complete(self, partition: int) -> int:
-        """Finish the recovery of one partition and return the number of entities it has."""
-        found = self.recovering.pop(partition, None) or Recovering()
+    async def _whole(self, partition: int, found: Recovering) -> Recovering:
+        """Return what was read of a partition; if some of it is damaged, nothing but that it begins anew."""
         if found.damaged:
             log.error(
                 "state is damaged; the partition is rebuilt from its source topic",
@@ -174,10 +224,19 @@ class StateStore(stores.Store[bytes, Any]):
             await self.table_.erase(partition, found.keys)
             found = Recovering()
             found.record = PartitionRecord(position=0)  # from the beginning, not from the committed offset
-        expired = self.table_.pipeline.restore(partition, found.record, found.snapshots)
+        return found
+
+    def complete(self, partition: int, found: Recovering, settled: Takeover) -> int:
+        """Finish the recovery of one partition and return the number of entities it has."""
+        expired = self.table_.pipeline.restore(
+            partition, found.record, found.snapshots, settled.schedule, settled.models
+        )
         for note in self.table_.pipeline.partitions[partition].notes:
             log.warning("not taken over", partition=partition, reason=note)
         self.generations[partition] = found.generations
+        late = self.recovering.pop(partition, Recovering())  # came after the end of the log was reached, see `apply`
+        for key in late.keys:
+            found.generations.lost(*split_key(key))
         for entity in expired:
             found.generations.retire(entity)
         self.ready.add(partition)
@@ -237,6 +296,8 @@ class StateTable(faust.Table):
         Snapshot decoder of the stream.
     erase
         Deletes keys of one changelog partition, confirmed by the broker when it returns.
+    take_over
+        Settles with which versions of models recovered partitions go on.
     recovered
         Told of each finished recovery: partitions held, entities read back, seconds.
     """
@@ -249,11 +310,12 @@ class StateTable(faust.Table):
         pipeline: Any = None,
         decode: Any = None,
         erase: Any = None,
+        take_over: TakeOver = as_they_are,
         recovered: Callable[[int, int, float], None] = lambda *_: None,
         **kwargs: Any,
     ) -> None:
         self.source, self.pipeline, self.decode, self.erase = source, pipeline, decode, erase
-        self.recovered = recovered
+        self.take_over, self.recovered = take_over, recovered
         super().__init__(app, **kwargs)
 
     def _serializer_from_type(self, typ: object) -> str:  # noqa: ARG002
