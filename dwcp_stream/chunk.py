@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,17 +41,32 @@ class Chunk:
 
     def since(self, position: int) -> "Chunk":
         """Return the part of the chunk at or after an offset."""
-        start = int(np.searchsorted(self.offsets, position))
-        if start == 0:
+        return self._rows(int(np.searchsorted(self.offsets, position)), len(self))
+
+    def before(self, position: int | None) -> "Chunk":
+        """Return the part of the chunk before an offset; all of it for None."""
+        return self if position is None else self._rows(0, int(np.searchsorted(self.offsets, position)))
+
+    def _rows(self, begin: int, end: int) -> "Chunk":
+        if begin == 0 and end == len(self):
             return self
         return Chunk(
             self.topic,
             self.partition,
-            self.offsets[start:],
-            self.timestamps_ms[start:],
-            self.keys[start:],
-            self.values[start:],
+            self.offsets[begin:end],
+            self.timestamps_ms[begin:end],
+            self.keys[begin:end],
+            self.values[begin:end],
         )
+
+
+class Swap(NamedTuple):
+    """Another version of a model took over, at an offset."""
+
+    model: str
+    before: int
+    version: int
+    offset: int
 
 
 @dataclass(slots=True)
@@ -78,6 +93,8 @@ class ChunkResult:
         Confidence (0 to 1) of the last forecast, by model.
     drifts, accuracies
         What was published of drift and realised errors.
+    swaps
+        Versions of models that took over.
     seconds
         Processing time by step (decode, windows, score).
     """
@@ -94,6 +111,7 @@ class ChunkResult:
     transitions: list[tuple[str, Transition, str]] = field(default_factory=list)
     drifts: list[Drift] = field(default_factory=list)
     accuracies: list[Accuracy] = field(default_factory=list)
+    swaps: list[Swap] = field(default_factory=list)
     predictions: Counter[str] = field(default_factory=Counter)
     confidence: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -12,6 +12,7 @@ import msgspec
 
 Topic = Literal["anomalies", "predictions", "drift", "accuracy", "deadletter", "models"]
 Action = Literal["firing", "escalated", "resolved"]
+ModelAction = Literal["loaded", "refused"]
 DriftState = Literal["stable", "warning", "drifted"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -168,6 +169,24 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     covered: int
     covered_raw: int
     missed: int
+
+
+class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker did with a version of a model that it was to use.
+
+    `loaded`: it is verified, and each partition moves to it at an offset of its own. `refused`: `reason` says why, and
+    the version `serving` scores instead. `alias` is what points at the version; it is empty for one that was to score
+    samples again after a crash.
+    """
+
+    stream: str
+    model: str
+    alias: str
+    version: int
+    action: ModelAction
+    reason: str
+    serving: int
+    event_time: str
 
 
 encoder = msgspec.json.Encoder()

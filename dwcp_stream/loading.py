@@ -1,5 +1,7 @@
 """Find what a command names: a stream definition, and its models, verified and bound to it."""
 
+from weakref import WeakValueDictionary
+
 from structlog import get_logger
 
 from dwcp_stream.errors import ConfigError, ModelError
@@ -35,21 +37,52 @@ def bound_models(settings: Settings, stream: StreamDefinition) -> list[Model]:
     ModelError
         A model is refused and has no last good version, or that one is refused too.
     """
-    repository = ModelRepository(settings.models_dir)
-    return [_bound(repository, binding, stream) for binding in stream.models]
+    return BoundModels(settings, stream).first()
 
 
-def _bound(repository: ModelRepository, binding: ModelBinding, stream: StreamDefinition) -> Model:
-    try:
-        return repository.load(binding.name, binding.alias).bind(stream)
-    except ModelError as error:
-        if LAST_GOOD not in repository.aliases(binding.name):
-            raise
-        log.error(  # noqa: TRY400  the reason says all; a traceback would hide it
-            "model refused; its last good version serves",
-            model=binding.name,
-            reason=str(error),
-            error_type=error.error_type,
-            stage=error.stage,
-        )
-        return repository.load(binding.name, LAST_GOOD).bind(stream)
+class BoundModels:
+    """Versions of a stream's models, verified and bound to it; one that is in use is loaded once.
+
+    Models are held weakly: one that nothing uses any more is gone, with its sessions.
+
+    Parameters
+    ----------
+    settings
+        Name the repository.
+    stream
+        The stream's definition.
+    """
+
+    def __init__(self, settings: Settings, stream: StreamDefinition) -> None:
+        self.stream, self.repository = stream, ModelRepository(settings.models_dir)
+        self.refused: list[tuple[ModelBinding, ModelError, Model]] = []
+        self._held: WeakValueDictionary[tuple[str, int], Model] = WeakValueDictionary()
+
+    def first(self) -> list[Model]:
+        """Load what a worker begins with, see `bound_models`; `refused` says what gave way to a last good version."""
+        return [self._first(binding) for binding in self.stream.models]
+
+    def load(self, name: str, which: str | int) -> Model:
+        """Load a version by number or alias; ModelError if it is refused."""
+        version = self.repository.resolve(name, which)
+        model = self._held.get((name, version))
+        if model is None:
+            model = self._held[name, version] = self.repository.load(name, version).bind(self.stream)
+        return model
+
+    def _first(self, binding: ModelBinding) -> Model:
+        try:
+            return self.load(binding.name, binding.alias)
+        except ModelError as error:
+            if LAST_GOOD not in self.repository.aliases(binding.name):
+                raise
+            model = self.load(binding.name, LAST_GOOD)
+            self.refused.append((binding, error, model))
+            log.error(  # noqa: TRY400  the reason says all; a traceback would hide it
+                "model refused; its last good version serves",
+                model=binding.name,
+                reason=str(error),
+                error_type=error.error_type,
+                stage=error.stage,
+            )
+            return model

@@ -3,11 +3,15 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dwcp_stream.activations import Activation, Schedule, active, pending
 from dwcp_stream.alerts import AlertTracker
+from dwcp_stream.chunk import Swap
 from dwcp_stream.drift import DriftMonitor
 from dwcp_stream.drift.psi import WINDOW_BLOCKS
 from dwcp_stream.forecasts import ForecastTracker
@@ -23,6 +27,9 @@ from dwcp_stream.windows.snapshot import (
     encode_partition_record,
 )
 from dwcp_stream.windows.taken import Taken
+
+if TYPE_CHECKING:
+    from dwcp_stream.stages import Stage
 
 DAY, MAX_PSI_BLOCKS = 86_400, 96
 TICKS_PER_EXPIRY = 10
@@ -40,31 +47,26 @@ class Partition:
         The stream's definition.
     models
         Models that score the stream.
+    schedule
+        From which offsets on; from the beginning unless told. What it says of later offsets is to be given to `plan`.
     """
 
-    def __init__(self, number: int, stream: StreamDefinition, models: Sequence[Model]) -> None:
+    def __init__(
+        self, number: int, stream: StreamDefinition, models: Sequence[Model], schedule: Schedule | None = None
+    ) -> None:
         self.number, self.stream = number, stream
+        self.models = {m.name: m for m in models}
+        self.stages: list[Stage] = []
+        begun = tuple(Activation(0, m.name, m.version) for m in models)
+        self.schedule = begun if schedule is None else schedule
+        self._coming: dict[Activation, Model] = {}
+        self._ahead: dict[Activation, ModelState] = {}
         self.codec = SnapshotCodec(stream)
         self.windows = Windows(stream, scoring=bool(models))
         self.alerts = {m.name: AlertTracker(stream.alert, m.severity) for m in models}
         self.forecasts = {m.name: forecast_tracker(stream, m, number) for m in models if m.task == "forecast"}
-        self.states = {m.name: ModelState(m.state_size, version=m.version) for m in models if m.state_size}
-        self.drift = {
-            m.name: DriftMonitor(
-                stream.name,
-                m.name,
-                dict(m.manifest.reference),  # type: ignore[arg-type]  # a TypedDict is not a Mapping of its values
-                stream.drift_block,
-                m.fields,
-                version=m.version,
-                partition=number,
-                lateness=stream.lateness,
-                psi_blocks=psi_blocks(stream.drift_block),
-            )
-            for m in models
-        }
-        self.versions = {m.name: m.version for m in models}
-        self.since = dict.fromkeys(self.versions, 0)
+        self.states = {m.name: model_state(m) for m in models if m.state_size}
+        self.drift = {m.name: drift_monitor(stream, m, number) for m in models}
         self.watermark = NEVER
         self.position: int | None = None
         self.touched: set[int] = set()
@@ -80,35 +82,84 @@ class Partition:
     @property
     def parts(self) -> dict[str, SlotPart]:
         """Everything kept per entity slot beside the window, by the name it has in a snapshot."""
+        return self._named(self.states)
+
+    def _named(self, states: Mapping[str, ModelState]) -> dict[str, SlotPart]:
         named: dict[str, SlotPart] = {f"alert:{name}": part for name, part in self.alerts.items()}
         named |= {f"forecast:{name}": part for name, part in self.forecasts.items()}
-        named |= {f"state:{name}": part for name, part in self.states.items()}
+        named |= {f"state:{name}": part for name, part in states.items()}
         return named
 
     def fit(self) -> None:
         """Give every part room for as many slots as the windows have."""
-        for part in self.parts.values():
+        for part in chain(self.parts.values(), self._ahead.values()):
             part.resize(self.windows.capacity)
+
+    # --- versions of models -----------------------------------------------------------------------------
+
+    @property
+    def coming(self) -> Schedule:
+        """Activations that have not taken effect yet, by offset."""
+        return tuple(sorted(self._coming))
+
+    def plan(self, schedule: Schedule, models: Mapping[Activation, Model]) -> None:
+        """Take over a schedule that is durable; `models` are those of its activations that are new here."""
+        self.schedule = schedule
+        known = self._coming | dict(models)
+        self._coming = {a: known[a] for a in pending(schedule, self.position or 0)}
+
+    def activate(self, activation: Activation) -> Swap:
+        """Let a version that was planned take over, now that all samples before its offset have been processed.
+
+        Alerts go on, their severities by the new cut-offs. Pending forecasts keep the version that made them. What the
+        model remembers of entities and what drifted belong to the version before: both begin anew.
+        """
+        model = self._coming.pop(activation)
+        before, self.models[model.name] = self.models[model.name].version, model
+        self.alerts[model.name].cutoffs = model.severity
+        self.drift[model.name] = drift_monitor(self.stream, model, self.number)
+        states = {**self.states, model.name: self._ahead.pop(activation, None) or model_state(model)}
+        self.states = {name: states[name] for name, m in self.models.items() if m.state_size}  # in the models' order
+        self.fit()
+        return Swap(model.name, before, model.version, activation.offset)
+
+    def _parts_at(self, applied: int) -> dict[str, SlotPart]:
+        """Return where the parts of an entity belong whose newest sample has an offset.
+
+        After a crash an entity can be ahead of the partition's position. What a model remembers of it then belongs to
+        the version that scored that sample; if that version has been replaced since, it belongs nowhere.
+        """
+        begun = active(self.schedule, self.position or 0)
+        states = {name: s for name, s in self.states.items() if name not in begun or begun[name].offset <= applied}
+        for activation in self.coming:
+            if activation.offset <= applied:
+                states.pop(activation.model, None)
+                if activation in self._ahead:
+                    states[activation.model] = self._ahead[activation]
+        return self._named(states)
+
+    # --- entities and state -----------------------------------------------------------------------------
 
     def remove(self, slots: NDArray[np.int64]) -> None:
         """Forget entities; their keys are deleted from the changelog by the next checkpoint."""
         for slot in slots.tolist():
             self.removed.add(self.windows.entity_of(slot))
         self.touched.difference_update(slots.tolist())
-        for part in self.parts.values():
+        for part in chain(self.parts.values(), self._ahead.values()):
             part.clear(slots)
         self.windows.free(slots)
 
     def record(self) -> PartitionRecord:
         """Return the record that a checkpoint writes last."""
+        begun = active(self.schedule, self.position or 0)
         return PartitionRecord(
             position=self.position or 0,
             watermark=self.watermark,
             drift={name: monitor.state() for name, monitor in self.drift.items()},
             accuracy={name: tracker.state() for name, tracker in self.forecasts.items()},
             tick=tick_of(self.watermark, self.tick_interval),
-            models=dict(self.versions),
-            since=dict(self.since),
+            models={name: model.version for name, model in self.models.items()},
+            since={name: begun[name].offset for name in self.models if name in begun},
         )
 
     def restore(self, record: PartitionRecord | None, snapshots: Mapping[str, EntitySnapshot]) -> list[str]:
@@ -122,12 +173,10 @@ class Partition:
             The entities left out.
         """
         silent_since = NEVER
+        self._ahead = {a: model_state(m) for a, m in self._coming.items() if m.state_size}
         if record is not None:
             self.watermark, self.position, self.confirmed = record.watermark, record.position, record.position
             silent_since = record.tick - self.stream.expire_after
-            for name, version in self.versions.items():
-                same = record.models.get(name) == version
-                self.since[name] = record.since.get(name, 0) if same else record.position
             for name, monitor in self.drift.items():
                 if name in record.drift:
                     self.notes += monitor.load(record.drift[name])
@@ -141,7 +190,7 @@ class Partition:
                 continue
             slot = self.windows.load(entity, snapshot.state)
             self.fit()
-            for name, part in self.parts.items():
+            for name, part in self._parts_at(snapshot.state.applied).items():
                 if snapshot.parts.get(name) is not None:
                     part.load(slot, snapshot.parts[name])
         return expired
@@ -167,6 +216,26 @@ class Partition:
         slots = self.windows.slots
         self.touched.update(slots[entity] for entity in copy.windows.entities if entity in slots)
         self.removed.update(copy.removed)
+
+
+def model_state(model: Model) -> ModelState:
+    """Return room for what a version of a model remembers of entities, empty."""
+    return ModelState(model.state_size, version=model.version)
+
+
+def drift_monitor(stream: StreamDefinition, model: Model, partition: int) -> DriftMonitor:
+    """Return a monitor that has seen nothing yet of a model."""
+    return DriftMonitor(
+        stream.name,
+        model.name,
+        dict(model.manifest.reference),  # type: ignore[arg-type]  # a TypedDict is not a Mapping of its values
+        stream.drift_block,
+        model.fields,
+        version=model.version,
+        partition=partition,
+        lateness=stream.lateness,
+        psi_blocks=psi_blocks(stream.drift_block),
+    )
 
 
 def psi_blocks(seconds: float) -> int:

@@ -7,12 +7,15 @@ ids, however the bytes are cut into chunks.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dwcp_stream.activations import Activation, Schedule, active, begun
 from dwcp_stream.chunk import Chunk, ChunkResult
 from dwcp_stream.deadletters import dead_letters
+from dwcp_stream.drift import build_drift
 from dwcp_stream.forecasts.advice import BUFFER_CAP
 from dwcp_stream.partition import Partition, PartitionCopy
 from dwcp_stream.scoring import Model
@@ -41,7 +44,7 @@ class Pipeline:
     stream
         The stream's definition.
     models
-        Its models, bound to the stream.
+        Its models, bound to the stream: what a partition begins with that nothing is known of yet.
     default_entity
         Entity of samples that carry none (files of one entity).
     check_ahead
@@ -68,7 +71,9 @@ class Pipeline:
         self.stream, self.models = stream, list(models)
         self.partitions: dict[int, Partition] = {}
         self._decoder = ChunkDecoder(stream, default_entity=default_entity, check_ahead=check_ahead)
-        self._stages = [Stage(stream, m, buffer_cap=buffer_cap, recorder=recorder) for m in self.models]
+        self._buffer_cap, self._recorder = buffer_cap, recorder
+        # partitions share the stage of a version; when none uses it any more, it is gone with its sessions
+        self._stages: WeakValueDictionary[tuple[str, int], Stage] = WeakValueDictionary()
         self._cap = stream.expire_after / WATERMARK_JUMPS_PER_EXPIRY
         self._timer = timer
 
@@ -91,19 +96,37 @@ class Pipeline:
             result.replayed += self._decoder.decode(
                 chunk.values[:old], chunk.keys[:old], chunk.timestamps_ms[:old].tolist()
             ).samples_in
-        if not len(fresh):
-            return result
+        while len(fresh):
+            self._activate(state, int(fresh.offsets[0]), result)
+            part = fresh.before(state.coming[0].offset if state.coming else None)
+            self._run(state, part, result)
+            fresh = fresh.since(int(part.offsets[-1]) + 1)
+        return result
+
+    def _run(self, state: Partition, chunk: Chunk, result: ChunkResult) -> None:
         with self._timed(result, "decode"):
-            decoded = self._decoder.decode(fresh.values, fresh.keys, fresh.timestamps_ms.tolist())
-        result.unknown_fields, result.key_mismatches = decoded.unknown_fields, decoded.key_mismatches
+            decoded = self._decoder.decode(chunk.values, chunk.keys, chunk.timestamps_ms.tolist())
+        result.unknown_fields += decoded.unknown_fields
+        result.key_mismatches += decoded.key_mismatches
         rejects = {reject.record: reject for reject in decoded.rejects}
-        self._apply(state, fresh, decoded, rejects, result)
-        result.outputs += dead_letters(fresh, rejects.values())
+        self._apply(state, chunk, decoded, rejects, result)
+        result.outputs += dead_letters(chunk, rejects.values())
         for reject in rejects.values():
             result.rejected[reject.error_type] += reject.samples
         result.counts[Outcome.INVALID] += sum(reject.samples for reject in decoded.rejects)
-        state.position = int(fresh.offsets[-1]) + 1
-        return result
+        state.position = int(chunk.offsets[-1]) + 1
+
+    def _activate(self, state: Partition, offset: int, result: ChunkResult) -> None:
+        """Let the versions take over that score the sample at an offset."""
+        due = [activation for activation in state.coming if activation.offset <= offset]
+        for activation in due:
+            change = state.drift[activation.model].succeeded(activation.version, state.watermark)
+            result.swaps.append(state.activate(activation))
+            if change is not None:
+                result.outputs.append(build_drift(change))
+                result.drifts.append(change)
+        if due:
+            state.stages = self._stages_of(state)
 
     def _apply(
         self,
@@ -149,10 +172,10 @@ class Pipeline:
     def _score(
         self, state: Partition, found: Pass, chunk: Chunk, record: NDArray[np.int64], result: ChunkResult
     ) -> None:
-        if not self._stages or not len(found.adv_slot):
+        if not state.stages or not len(found.adv_slot):
             return
         state.fit()
-        for stage in self._stages:
+        for stage in state.stages:
             begun = self._timer()
             with self._timed(result, "score"):
                 made = stage.run(state, found)
@@ -167,7 +190,7 @@ class Pipeline:
 
     def _tick(self, state: Partition, tick: float, result: ChunkResult) -> None:
         expired = state.windows.silent(tick - self.stream.expire_after)
-        for stage in self._stages:
+        for stage in state.stages:
             result.take(stage.model.name, stage.tick(state, tick, expired))
         if len(expired):
             state.remove(expired)
@@ -176,18 +199,57 @@ class Pipeline:
 
     def assign(self, partition: int) -> Partition:
         """Begin with an empty partition."""
-        state = self.partitions[partition] = Partition(partition, self.stream, self.models)
-        return state
+        return self._hold(Partition(partition, self.stream, self.models))
 
     def revoke(self, partition: int) -> None:
         """Drop a partition's state."""
         self.partitions.pop(partition, None)
 
     def restore(
-        self, partition: int, record: PartitionRecord | None, snapshots: Mapping[str, EntitySnapshot]
+        self,
+        partition: int,
+        record: PartitionRecord | None,
+        snapshots: Mapping[str, EntitySnapshot],
+        schedule: Schedule = (),
+        models: Mapping[Activation, Model] | None = None,
     ) -> list[str]:
-        """Take over a partition's recovered state; returns the entities that had expired already."""
-        return self.assign(partition).restore(record, snapshots)
+        """Take over a partition's recovered state; returns the entities that had expired already.
+
+        Parameters
+        ----------
+        schedule, models
+            Which version scores from which offset on, and the model of each; unless told, the pipeline's models score
+            from the record's position on.
+        """
+        schedule = schedule or begun(record, [(m.name, m.version) for m in self.models])
+        by_name = {m.name: m for m in self.models}
+        known = {a: by_name[a.model] for a in schedule} if models is None else models
+        first = active(schedule, record.position if record else 0)
+        state = Partition(partition, self.stream, [known[first[m.name]] for m in self.models], schedule)
+        state.position = record.position if record else None
+        state.plan(schedule, known)
+        expired = state.restore(record, snapshots)
+        self._hold(state)
+        return expired
+
+    def serve(self, model: Model) -> None:
+        """Let partitions that nothing is known of begin with another version of a model."""
+        self.models = [model if m.name == model.name else m for m in self.models]
+
+    def _hold(self, state: Partition) -> Partition:
+        state.stages = self._stages_of(state)
+        self.partitions[state.number] = state
+        return state
+
+    def _stages_of(self, state: Partition) -> list[Stage]:
+        return [self._stage(model) for model in state.models.values()]
+
+    def _stage(self, model: Model) -> Stage:
+        made = self._stages.get((model.name, model.version))
+        if made is None:
+            made = Stage(self.stream, model, buffer_cap=self._buffer_cap, recorder=self._recorder)
+            self._stages[model.name, model.version] = made
+        return made
 
     def copy(self) -> list[PartitionCopy]:
         """Copy what changed in every partition since the last checkpoint."""

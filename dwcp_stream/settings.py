@@ -152,6 +152,9 @@ class Settings(BaseSettings):
     checkpoint_interval: float = Field(
         default=5.0, gt=0, description="Seconds between two checkpoints of a partition's state."
     )
+    models_interval: float = Field(
+        default=1.0, gt=0, description="Seconds between two looks at which versions the models' aliases point at."
+    )
     max_poll_records: int = Field(
         default=4000, ge=1, description="Most records of one chunk; bounds memory and the time of a chunk."
     )

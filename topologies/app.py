@@ -1,13 +1,16 @@
 """The Faust app of one stream: the chunk lane, the state table and the checkpoint put together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from structlog import get_logger
 
+from dwcp_stream.errors import BrokerError
+from dwcp_stream.kafka.activator import Activator
 from dwcp_stream.kafka.catalogue import topic_name
 from dwcp_stream.kafka.checkpoint import Checkpointer
 from dwcp_stream.kafka.credentials import broker_credentials
@@ -15,6 +18,7 @@ from dwcp_stream.kafka.lane import Lane, lane_transport
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.kafka.processor import ChunkProcessor, positions
 from dwcp_stream.kafka.store import StateTable
+from dwcp_stream.loading import BoundModels
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.settings import Settings
 from dwcp_stream.windows.snapshot import SnapshotCodec
@@ -35,6 +39,7 @@ class StreamApp(faust.App):
     lane: Lane
     processor: ChunkProcessor
     checkpointer: Checkpointer
+    activator: Activator
     services: list[tuple[Callable[[], Awaitable[Any]], Callable[[], Awaitable[Any]]]]
 
     async def on_start(self) -> None:
@@ -60,12 +65,17 @@ class StreamApp(faust.App):
                 log.exception("a service did not stop in good order")
 
 
+ASK_SECONDS = 5.0
+"""Longest wait for the brokers' answer where partitions end."""
+
+
 def create_app(
     settings: Settings,
     pipeline: Pipeline,
     partitions: int,
     outputs: KafkaOutputs,
     observer: MetricsObserver,
+    models: BoundModels | None = None,
 ) -> StreamApp:
     """Put together the app of one stream.
 
@@ -73,6 +83,8 @@ def create_app(
     ----------
     partitions
         Partitions of the stream's topic, which must exist; the state table gets as many.
+    models
+        Where versions of the models come from that are not the pipeline's.
     """
     stream, kafka = pipeline.stream, settings.kafka
     source = topic_name(settings.topics.prefix, stream.topic)
@@ -123,6 +135,18 @@ def create_app(
         recovered=observer.recovered,
     )
     app.tables.add(app.table)
+    found = models or BoundModels(settings, stream)
+    app.activator = Activator(
+        pipeline=pipeline,
+        store=app.table.data,
+        lock=lock,
+        load=found.load,
+        write=lambda records: outputs.write(lane.changelog, records),
+        ends=lambda numbers: source_ends(app, numbers),
+        refused=observer.refused,
+        running=lambda: not app.should_stop,
+    )
+    app.table.take_over = app.activator.take_over
 
     def generation() -> int:
         return int(app.consumer_generation_id)
@@ -139,6 +163,7 @@ def create_app(
         seek=seek,
         send=outputs.send,
         observer=observer,
+        gate=app.activator,
     )
     app.checkpointer = Checkpointer(
         source=pipeline,
@@ -157,3 +182,19 @@ def create_app(
     lane.positions = lambda: positions(lane, pipeline)
     app.services = [(outputs.start, outputs.stop)]
     return app
+
+
+async def source_ends(app: StreamApp, numbers: Sequence[int]) -> Mapping[int, int]:
+    """Ask the brokers where partitions of the source topic end.
+
+    Raises
+    ------
+    BrokerError
+        They do not answer.
+    """
+    partitions = [TP(app.lane.topic, number) for number in numbers]
+    try:
+        ends = await asyncio.wait_for(app.consumer.highwaters(*partitions), ASK_SECONDS)
+    except (TimeoutError, KafkaError) as error:
+        raise BrokerError(f"the brokers do not say where partitions end: {error!r}", where=app.lane.topic) from error
+    return {tp.partition: int(end) for tp, end in ends.items()}

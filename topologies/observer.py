@@ -6,16 +6,21 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from faust.types import TP
+from structlog import get_logger
 
+from dwcp_stream.activations import Activation
 from dwcp_stream.chunk import Chunk, ChunkResult
-from dwcp_stream.errors import BrokerError
-from dwcp_stream.events import Accuracy
+from dwcp_stream.errors import BrokerError, ModelError
+from dwcp_stream.events import Accuracy, ModelAction, ModelEvent, rfc3339
 from dwcp_stream.forecasts import statistics
 from dwcp_stream.kafka.checkpoint import CheckpointStats
 from dwcp_stream.kafka.processor import by_topic
 from dwcp_stream.pipeline import Pipeline
+from dwcp_stream.scoring import Model
 from dwcp_stream.telemetry.health import Liveness, Readiness
 from dwcp_stream.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
 
 STATS = ("mae", "rmse", "bias", "mape", "skill")
 
@@ -40,9 +45,10 @@ class MetricsObserver:
         self.pipeline, self.metrics = pipeline, metrics
         self.liveness, self.readiness, self.clock = liveness, readiness, clock
         self.stream = pipeline.stream.name
+        self.news: list[ModelEvent] = []
         self._held: set[int] = set()
 
-    def chunk(self, chunk: Chunk, result: ChunkResult) -> None:  # noqa: ARG002
+    def chunk(self, chunk: Chunk, result: ChunkResult) -> None:
         """Count a processed chunk."""
         metrics, stream = self.metrics, self.stream
         metrics.samples(stream, result.counts.tolist(), result.replayed)
@@ -70,6 +76,37 @@ class MetricsObserver:
             if windows:
                 metrics.scoring(stream, model, result.model_seconds[model])
         self._accuracy(result.accuracies)
+        for swap in result.swaps:
+            metrics.swapped(stream, swap.model, swap.version)
+            log.info(
+                "model version took over; what drifted is watched anew", model=swap.model, version=swap.version,
+                before=swap.before, partition=chunk.partition, offset=swap.offset,
+            )  # fmt: skip
+
+    def refused(self, wanted: Activation, error: ModelError, serving: Model) -> None:
+        """Tell of a version that the state names and that cannot be had any more."""
+        self.refusal(wanted.model, "", wanted.version, error, serving.version)
+
+    def refusal(self, model: str, alias: str, version: int, error: ModelError, serving: int) -> None:
+        """Count a refused version, log the reason and keep it to be published."""
+        self.metrics.refused(self.stream, model)
+        self.metrics.error(self.stream, error.error_type, error.stage)
+        log.error(
+            "model refused; another version serves", model=model, version=version, serving=serving, reason=str(error),
+            error_type=error.error_type, stage=error.stage,
+        )  # fmt: skip
+        self.news.append(self._news("refused", model, alias, version, str(error), serving))
+
+    def loaded(self, model: Model, alias: str) -> None:
+        """Keep to be published that a version is verified and serves from here on."""
+        log.info("model loaded", model=model.name, version=model.version, alias=alias)
+        self.news.append(self._news("loaded", model.name, alias, model.version, "", model.version))
+
+    def _news(self, action: ModelAction, model: str, alias: str, version: int, reason: str, serving: int) -> ModelEvent:
+        return ModelEvent(
+            stream=self.stream, model=model, alias=alias, version=version, action=action, reason=reason,
+            serving=serving, event_time=rfc3339(self.clock()),
+        )  # fmt: skip
 
     def _accuracy(self, parts: Sequence[Accuracy]) -> None:
         by_model: defaultdict[str, list[Accuracy]] = defaultdict(list)
@@ -93,6 +130,9 @@ class MetricsObserver:
         """Record a finished recovery after a change of the assignment."""
         self.metrics.recovery(self.stream, seconds=seconds, entities=entities)
         self.metrics.assigned(self.stream, partitions)
+        for state in self.pipeline.partitions.values():
+            for model in state.models.values():
+                self.metrics.model(self.stream, model.name, model.version)
 
     def hole(self, tp: TP, position: int, first: int, refetched: bool) -> None:  # noqa: ARG002
         """Count a hole in the offsets."""

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import faust
-from aiokafka.errors import KafkaError
 from faust.types import TP
 from prometheus_client import CollectorRegistry
 from structlog import get_logger
@@ -16,14 +15,16 @@ from dwcp_stream.errors import BrokerError, DwcpError
 from dwcp_stream.kafka.catalogue import changelog, topic_name
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.kafka.topics import admin_client, create_topics, describe, partition_count
-from dwcp_stream.loading import bound_models
+from dwcp_stream.loading import BoundModels
 from dwcp_stream.pipeline import Pipeline
+from dwcp_stream.registry.watch import AliasWatch
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition
 from dwcp_stream.telemetry.health import Liveness, Readiness
 from dwcp_stream.telemetry.metrics import Metrics
 from dwcp_stream.web.server import HttpServer
-from topologies.app import StreamApp, create_app
+from topologies.app import StreamApp, create_app, source_ends
+from topologies.models import ModelFollower, names_of
 from topologies.names import app_id, changelog_topic
 from topologies.observer import MetricsObserver
 from topologies.telemetry import telemetry_agent
@@ -31,7 +32,6 @@ from topologies.telemetry import telemetry_agent
 log = get_logger(__name__)
 
 POLL_SECONDS = 1.0
-ASK_SECONDS = 5.0
 PARTITIONS_EVERY = 15
 """The partition count is asked for at every n-th poll."""
 
@@ -106,13 +106,12 @@ class Monitor:
         """Ask the brokers for the ends of our partitions: what was fetched last says nothing once fetching has died."""
         if not ready or self.app.rebalancing or self.app.should_stop:  # its thread ends before this task does
             return
-        partitions = [TP(self.app.lane.topic, number) for number in sorted(ready)]
         try:
-            ends = await asyncio.wait_for(self.app.consumer.highwaters(*partitions), ASK_SECONDS)
-        except (TimeoutError, KafkaError) as error:
-            log.warning("the brokers do not say where the partitions end", error=repr(error), error_type="broker")
+            ends = await source_ends(self.app, sorted(ready))
+        except BrokerError as error:
+            log.warning("lag is not known", error=str(error), error_type=error.error_type)
             return
-        self.app.lane.end_offsets.update({TP(tp.topic, tp.partition): end for tp, end in ends.items()})
+        self.app.lane.end_offsets.update({TP(self.app.lane.topic, number): end for number, end in ends.items()})
 
     async def _check_partitions(self) -> None:
         try:
@@ -129,20 +128,21 @@ class Monitor:
 
 async def create_worker(settings: Settings, stream: StreamDefinition, port: int) -> StreamApp:
     """Put a worker together; it runs when Faust starts the app."""
-    models = bound_models(settings, stream)
+    found = BoundModels(settings, stream)
+    watch = AliasWatch(found.repository, stream.models)  # looks before the models are loaded: no move goes unnoticed
+    models = found.first()
     partitions = await prepare_topics(settings, stream)
     (settings.data_dir / app_id(settings, stream)).mkdir(parents=True, exist_ok=True)  # Faust makes one level only
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     pipeline = Pipeline(stream, models, buffer_cap=settings.buffer_cap)
     readiness = Readiness()
-    readiness.meet("models", ", ".join(f"{m.name} v{m.version}" for m in models) or "none")
+    readiness.meet("models", names_of(models) or "none")
     readiness.meet("partitions", f"{partitions}")
     liveness = Liveness(time.monotonic, settings.liveness_seconds)
     observer = MetricsObserver(pipeline, metrics, liveness, readiness)
-    for model in models:
-        metrics.model(stream.name, model.name, model.version)
-    app = create_app(settings, pipeline, partitions, KafkaOutputs(settings), observer)
+    outputs = KafkaOutputs(settings)
+    app = create_app(settings, pipeline, partitions, outputs, observer, found)
     telemetry_agent(app)
     server = HttpServer(registry, liveness.check, readiness.check, host=settings.http.host, port=port)
     monitor = Monitor(app, settings, observer, partitions)
@@ -152,6 +152,9 @@ async def create_worker(settings: Settings, stream: StreamDefinition, port: int)
         log.info("worker starting", stream=stream.name, partitions=partitions, url=server.url)
 
     app.services += [(serve, server.stop), (monitor.start, monitor.stop)]
+    if models:
+        following = ModelFollower(app, watch, found, outputs, observer, settings.models_interval)
+        app.services.append((following.start, following.stop))
     return app
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 
 from dwcp_stream import cloudevents, deadletters, pipeline
-from dwcp_stream.events import Accuracy, Action, Alert, Drift, DriftState, Prediction
+from dwcp_stream.events import Accuracy, Action, Alert, Drift, DriftState, ModelAction, ModelEvent, Prediction
 
 Schema = dict[str, Any]
 
@@ -58,6 +58,12 @@ MESSAGES = {
         tuple(f"dwcp.drift.{state}" for state in get_args(DriftState)),
     ),
     "accuracy": Message("Accuracy", "Realised errors of forecasts.", Accuracy, ("dwcp.accuracy.bucket",)),
+    "models": Message(
+        "ModelEvent",
+        "A version of a model that a worker has loaded or refused.",
+        ModelEvent,
+        tuple(f"dwcp.model.{action}" for action in get_args(ModelAction)),
+    ),
     "deadletter": Message(
         "DeadLetter",
         "A record with a bad sample, as it came, and why.",

@@ -1,4 +1,4 @@
-"""`dwcp-stream models`: what is in the model repository, and whether it may be used."""
+"""`dwcp-stream models`: what is in the model repository, whether it may be used, and which version serves."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """List, show and verify the models.
+    """List, show, verify, promote and roll back the models.
 
     Models are folders of the repository (setting `models_dir`): NAME/VERSION/ with model.onnx, manifest.json
     and more. A version never changes; aliases.json says which is champion, challenger, shadow or last_good.
@@ -106,6 +106,68 @@ def verify(name: str | None, which: str | None, *, every: bool, settings: Settin
     emit({"models": checked, "refused": sum(not row["ok"] for row in checked)}, as_json, _render_verify)
     if not all(row["ok"] for row in checked):
         click.get_current_context().exit(1)
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  dwcp-stream models promote node-gbt 2
+  dwcp-stream models promote node-gbt 2 --json | jq .before
+"""
+)
+@click.argument("name")
+@click.argument("version", type=click.IntRange(min=1))
+@settings_option
+@json_option
+def promote(name: str, version: int, settings: Settings, as_json: bool) -> None:
+    """Make VERSION of NAME champion; the champion before becomes last_good.
+
+    The version is verified first, as `models verify` does; one that is refused does not become champion. Workers that
+    run notice within `models_interval` and move to it without a pause.
+    """
+    from dwcp_stream.registry.promotion import promote as move
+
+    repository, stream = _of_stream(settings, name, version)
+    before = move(repository, name, version, stream)
+    _moved(repository, name, before, version, as_json)
+
+
+@command.command(
+    epilog="""\b
+Example:
+  dwcp-stream models rollback node-gbt
+"""
+)
+@click.argument("name")
+@settings_option
+@json_option
+def rollback(name: str, settings: Settings, as_json: bool) -> None:
+    """Make the last good version of NAME champion again.
+
+    That is the version that was champion before the last `models promote`. It is verified first. Workers that run
+    notice within `models_interval`.
+    """
+    from dwcp_stream.registry.promotion import rollback as move
+
+    repository, stream = _of_stream(settings, name, "last_good")
+    before, version = move(repository, name, stream)
+    _moved(repository, name, before, version, as_json)
+
+
+def _of_stream(settings: Settings, name: str, which: str | int) -> "tuple[ModelRepository, StreamDefinition | None]":
+    """Return the repository, and the definition of the stream that a version is made for, if it is here."""
+    from dwcp_stream.registry import ModelRepository
+    from dwcp_stream.streams import load_streams
+
+    repository = ModelRepository(settings.models_dir)
+    return repository, load_streams(settings.streams_dir).get(repository.manifest(name, which).stream)
+
+
+def _moved(repository: "ModelRepository", name: str, before: int | None, version: int, as_json: bool) -> None:
+    result = {"name": name, "before": before, "champion": version, "aliases": repository.aliases(name)}
+    emit(
+        result, as_json, lambda found: f"champion of {name} is version {version} (before: {found['before'] or 'none'})"
+    )
 
 
 def _wanted(

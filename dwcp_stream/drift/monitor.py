@@ -214,6 +214,30 @@ class DriftMonitor:
             psi_n=n,
         )
 
+    def succeeded(self, version: int, watermark: float) -> Drift | None:
+        """Return the change to stable that another version of the model brings; None if the state was stable.
+
+        Nothing that drifted from this version says anything of the other, which gets a monitor of its own.
+        """
+        if self.current == "stable":
+            return None
+        block = int(np.floor(watermark / self.block_seconds))
+        return Drift(
+            stream=self.stream,
+            model=self.model,
+            version=version,
+            partition=self.partition,
+            state="stable",
+            previous=self.current,
+            reasons=[f"version {version} took over from version {self.version}"],
+            block_start=rfc3339(block * self.block_seconds),
+            block_end=rfc3339((block + 1) * self.block_seconds),
+            event_time=rfc3339(watermark),
+            signals={},
+            psi={},
+            psi_n=0,
+        )
+
     def states(self) -> dict[str, DriftState]:
         """Return the state by detector: `adwin`, `page_hinkley` (the worse of its signals) and `psi`."""
         named = next(iter(self.signals.values())).detectors

@@ -8,6 +8,12 @@ applied offset, and the keys of other generations are deleted.
 PARTITION_KEY = "\x00partition"
 """Name under which a partition's own record stands; no entity can have it, because entities are percent-encoded."""
 
+VERSIONS_KEY = "\x00versions"
+"""Name under which a partition's schedule of model versions stands."""
+
+OWN_KEYS = frozenset({PARTITION_KEY, VERSIONS_KEY})
+"""Names that are no entity's."""
+
 
 def make_key(name: str, generation: int) -> bytes:
     """Return the changelog key of an entity, or of the partition record, for a writer's generation."""

@@ -29,6 +29,16 @@ class Observer(Protocol):
         """Note that offsets are missing before a chunk: fetched again, or accepted as gone."""
 
 
+class Gate(Protocol):
+    """Keeps samples back whose model version is not written down yet."""
+
+    def limit(self, partition: int) -> int | None:
+        """Return the offset from which on no sample may be processed for now, if there is one."""
+
+    async def passed(self, partition: int) -> None:
+        """Wait until a partition's limit is gone."""
+
+
 def to_chunk(records: Sequence[Any]) -> Chunk:
     """Lay a partition's aiokafka records side by side."""
     n = len(records)
@@ -58,6 +68,8 @@ class ChunkProcessor:
         Seeks partitions and waits for it.
     send
         Hands outputs to the producer.
+    gate
+        Where a chunk is cut and waits, if anywhere.
     """
 
     lane: Lane
@@ -68,6 +80,7 @@ class ChunkProcessor:
     seek: Callable[[dict[TP, int]], Awaitable[None]]
     send: Callable[[Sequence[Output]], Awaitable[None]]
     observer: Observer
+    gate: Gate | None = None
     broken: BaseException | None = None
     _sought: dict[TP, int] = field(default_factory=dict)
 
@@ -80,25 +93,35 @@ class ChunkProcessor:
             Whatever the pipeline raises: a bug. The state may be half changed, so no checkpoint may follow; the
             caller stops the worker, and the next one starts from the last checkpoint.
         """
-        tp = TP(fetched.topic, fetched.partition)
+        tp, rest = TP(fetched.topic, fetched.partition), to_chunk(fetched.records)
         try:
-            async with self.lock:
-                if self.broken is not None or not self._current(tp, fetched, generation):
-                    return
-                if await self._refetch(tp, fetched):
-                    return
-                chunk = to_chunk(fetched.records)
-                # looked up here, on the event loop: a rebalance may revoke the partition while the thread works on it
-                state = self.pipeline.partitions[tp.partition]
-                try:
-                    result = await asyncio.to_thread(self.pipeline.process, chunk, state)
-                    await self.send(result.outputs)
-                except BaseException as error:
-                    self.broken = error
-                    raise
-            self.observer.chunk(chunk, result)
+            while len(rest):
+                async with self.lock:
+                    if self.broken is not None or not self._current(tp, fetched, generation):
+                        return
+                    if await self._refetch(tp, fetched):
+                        return
+                    chunk = rest.before(self.gate.limit(tp.partition) if self.gate else None)
+                    if len(chunk):
+                        result = await self._process(chunk)
+                if len(chunk):
+                    self.observer.chunk(chunk, result)
+                    rest = rest.since(int(chunk.offsets[-1]) + 1)
+                if self.gate and len(rest):
+                    await self.gate.passed(tp.partition)
         finally:
             self.lane.finished(fetched)
+
+    async def _process(self, chunk: Chunk) -> ChunkResult:
+        # looked up here, on the event loop: a rebalance may revoke the partition while the thread works on it
+        state = self.pipeline.partitions[chunk.partition]
+        try:
+            result = await asyncio.to_thread(self.pipeline.process, chunk, state)
+            await self.send(result.outputs)
+        except BaseException as error:
+            self.broken = error
+            raise
+        return result
 
     def _current(self, tp: TP, fetched: FetchedChunk, generation: int) -> bool:
         return (

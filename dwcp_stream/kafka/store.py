@@ -6,7 +6,8 @@ state, and the checkpoint alone writes the changelog.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import faust
@@ -14,13 +15,11 @@ from faust.stores import base as stores
 from faust.types import TP
 from structlog import get_logger
 
-from dwcp_stream.errors import NewerStateError, StateError
-from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, split_key
-from dwcp_stream.windows.snapshot import (
-    EntitySnapshot,
-    PartitionRecord,
-    decode_partition_record,
-)
+from dwcp_stream.activations import Activation, Schedule
+from dwcp_stream.kafka.generations import Generations, split_key
+from dwcp_stream.kafka.recovering import RecoveredState, Recovering
+from dwcp_stream.scoring import Model
+from dwcp_stream.windows.snapshot import EntitySnapshot, PartitionRecord
 from dwcp_stream.windows.view import EntityView
 
 log = get_logger(__name__)
@@ -30,7 +29,12 @@ class Recovered(Protocol):
     """What a pipeline offers to the store."""
 
     def restore(
-        self, partition: int, record: PartitionRecord | None, snapshots: dict[str, EntitySnapshot]
+        self,
+        partition: int,
+        record: PartitionRecord | None,
+        snapshots: dict[str, EntitySnapshot],
+        schedule: Schedule,
+        models: Mapping[Activation, Model] | None,
     ) -> list[str]:
         """Take over a partition's recovered state; returns entities that had expired before the checkpoint."""
 
@@ -44,62 +48,27 @@ class Recovered(Protocol):
         """Iterate over the live entities."""
 
 
-class Recovering:
-    """What has been read of one partition's changelog so far, by name and writer's generation.
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """With which versions of models a partition goes on, written down by the time this exists.
 
-    Which record of a name counts is decided when all is read: a former owner that was paused may have written after
-    its successor, and its keys are deleted one by one.
+    Attributes
+    ----------
+    schedule, models
+        As `Pipeline.restore` takes them.
     """
 
-    def __init__(self) -> None:
-        self._snapshots: defaultdict[str, dict[int, EntitySnapshot]] = defaultdict(dict)
-        self._records: dict[int, PartitionRecord] = {}
-        self.damaged: list[StateError] = []
-        self.keys: set[bytes] = set()
-
-    def apply(self, key: bytes, value: bytes | None, decode: Callable[[bytes], EntitySnapshot]) -> None:
-        """Take one changelog record."""
-        name, generation = split_key(key)
-        if value is None:
-            self.keys.discard(key)
-            (self._records if name == PARTITION_KEY else self._snapshots[name]).pop(generation, None)
-            return
-        self.keys.add(key)
-        try:
-            if name == PARTITION_KEY:
-                self._records[generation] = decode_partition_record(value)
-            else:
-                self._snapshots[name][generation] = decode(value)
-        except NewerStateError:
-            raise
-        except StateError as error:
-            self.damaged.append(error)
-
-    def settle(self) -> tuple[PartitionRecord | None, dict[str, EntitySnapshot], Generations]:
-        """Choose what counts: the snapshot with the largest applied offset, the newest generation's partition record.
-
-        A former owner's record can be further than its successor's. It does not count, because the successor deletes
-        the snapshots that belong to it. The other way round there is no danger: an entity that is ahead of the
-        partition's position skips what it has applied.
-        """
-        generations, snapshots = Generations(), {}
-        for name, found in self._snapshots.items():
-            if not found:
-                continue
-            winner = max(found, key=lambda g: (found[g].state.applied, g))
-            snapshots[name] = found[winner]
-            _choose(generations, name, winner, found)
-        if not self._records:
-            return None, snapshots, generations
-        newest = max(self._records)
-        _choose(generations, PARTITION_KEY, newest, self._records)
-        return self._records[newest], snapshots, generations
+    schedule: Schedule = ()
+    models: Mapping[Activation, Model] | None = None
 
 
-def _choose(generations: Generations, name: str, winner: int, found: Iterable[int]) -> None:
-    generations.won(name, winner)
-    for generation in found:
-        generations.lost(name, generation)
+TakeOver = Callable[[Mapping[int, RecoveredState], int], Awaitable[Mapping[int, Takeover]]]
+"""Settles with which versions some recovered partitions go on, for a generation."""
+
+
+async def as_they_are(found: Mapping[int, RecoveredState], generation: int) -> Mapping[int, Takeover]:  # noqa: ARG001
+    """Go on with the pipeline's models, whatever scored before."""
+    return {partition: Takeover() for partition in found}
 
 
 class StateStore(stores.Store[bytes, Any]):
@@ -165,57 +134,65 @@ class StateStore(stores.Store[bytes, Any]):
         """Hand what was recovered to the pipeline; an error stops the worker instead of being swallowed."""
         try:
             self._raise_failed()
-            entities = 0
-            for partition in sorted({tp.partition for tp in active_tps} - self.ready):
-                if self._current():
-                    entities += await self.complete(partition)
+            generation, entities = self.member_of, 0
+            waiting = sorted({tp.partition for tp in active_tps} - self.ready)
+            read = {partition: self.recovering.pop(partition, Recovering()) for partition in waiting}
+            found = {partition: await self._settled(partition, recovering) for partition, recovering in read.items()}
+            if not self._current(generation):
+                return
+            taken = await self.table_.take_over(found, generation)
+            if not self._current(generation):
+                return
+            for partition, recovered in found.items():
+                entities += self.complete(partition, recovered, taken[partition])
             self.table_.recovered(len(self.ready), entities, time.monotonic() - self.began)
         except Exception as error:
             log.exception("recovery failed", error_type="state", stage="receiving")
             self.failed = error
             await self.app.crash(error)
 
-    def _current(self) -> bool:
+    def _current(self, generation: int) -> bool:
         """Tell whether the recovery that ends is of the present assignment.
 
         Faust ends one in a task of its own, which may run when the next assignment has come and has dropped what was
-        read: a partition completed then would be an empty one that counts as recovered.
+        read: a partition completed then would be an empty one that counts as recovered. All is read back again then.
         """
         recovery = self.app.tables.recovery
-        same: bool = recovery._generation_id == self.member_of and not recovery.signal_recovery_start.is_set()
-        return same
+        same: bool = recovery._generation_id == self.member_of == generation
+        return same and not recovery.signal_recovery_start.is_set()
 
     def _raise_failed(self) -> None:
         if self.failed is not None:
             raise self.failed
 
-    async def complete(self, partition: int) -> int:
+    async def _settled(self, partition: int, found: Recovering) -> RecoveredState:
+        """Return what was read of a partition; if some of it is damaged, nothing but that it begins anew."""
+        if not found.damaged:
+            return found.settle()
+        log.error(
+            "state is damaged; the partition is rebuilt from its source topic",
+            partition=partition, records=len(found.damaged), first=str(found.damaged[0]),
+        )  # fmt: skip
+        await self.table_.erase(partition, found.keys)
+        return RecoveredState(PartitionRecord(position=0))  # from the beginning, not from the committed offset
+
+    def complete(self, partition: int, found: RecoveredState, taken: Takeover) -> int:
         """Finish the recovery of one partition and return the number of entities it has."""
-        found = self.recovering.pop(partition, None) or Recovering()
-        damaged = found.damaged
-        if damaged:
-            log.error(
-                "state is damaged; the partition is rebuilt from its source topic",
-                partition=partition, records=len(damaged), first=str(damaged[0]),
-            )  # fmt: skip
-            await self.table_.erase(partition, found.keys)
-            if not self._current():
-                return 0
-            found = Recovering()
-        record, snapshots, generations = found.settle()
-        if damaged:
-            record = PartitionRecord(position=0)  # from the beginning, not from the committed offset
-        expired = self.table_.pipeline.restore(partition, record, snapshots)
-        for note in self.table_.pipeline.partitions[partition].notes:
+        pipeline = self.table_.pipeline
+        expired = pipeline.restore(partition, found.record, found.snapshots, taken.schedule, taken.models)
+        for note in pipeline.partitions[partition].notes:
             log.warning("not taken over", partition=partition, reason=note)
-        self.generations[partition] = generations
+        self.generations[partition] = found.generations
+        late = self.recovering.pop(partition, Recovering())  # came after the end of the log was reached, see `apply`
+        for key in late.keys:
+            found.generations.lost(*split_key(key))
         for entity in expired:
-            generations.retire(entity)
+            found.generations.retire(entity)
         self.ready.add(partition)
-        entities = len(snapshots) - len(expired)
+        entities = len(found.snapshots) - len(expired)
         log.info(
             "partition recovered", partition=partition, entities=entities,
-            position=record.position if record else None,
+            position=found.record.position if found.record else None,
         )  # fmt: skip
         return entities
 
@@ -268,6 +245,8 @@ class StateTable(faust.Table):
         Snapshot decoder of the stream.
     erase
         Deletes keys of one changelog partition, confirmed by the broker when it returns.
+    take_over
+        Settles with which versions of models recovered partitions go on.
     recovered
         Told of each finished recovery: partitions held, entities read back, seconds.
     """
@@ -280,11 +259,12 @@ class StateTable(faust.Table):
         pipeline: Any = None,
         decode: Any = None,
         erase: Any = None,
+        take_over: TakeOver = as_they_are,
         recovered: Callable[[int, int, float], None] = lambda *_: None,
         **kwargs: Any,
     ) -> None:
         self.source, self.pipeline, self.decode, self.erase = source, pipeline, decode, erase
-        self.recovered = recovered
+        self.take_over, self.recovered = take_over, recovered
         super().__init__(app, **kwargs)
 
     def _serializer_from_type(self, typ: object) -> str:  # noqa: ARG002

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -40,17 +40,23 @@ def read_aliases(root: Path) -> Table:
 
 
 def move_alias(root: Path, name: str, alias: Alias, version: int | None) -> None:
-    """Point an alias at a version, or at nothing (None).
+    """Point an alias at a version, or at nothing (None); see `move_aliases`."""
+    move_aliases(root, name, {alias: version})
+
+
+def move_aliases(root: Path, name: str, moves: Mapping[Alias, int | None]) -> None:
+    """Point aliases of one model at versions, or at nothing (None).
 
     Readers see the old table or the new one, never a mixture; several processes may move aliases at once.
     """
     with _locked(root):
         table = read_aliases(root)
         of_model = table.setdefault(name, {})
-        if version is None:
-            of_model.pop(alias, None)
-        else:
-            of_model[alias] = version
+        for alias, version in moves.items():
+            if version is None:
+                of_model.pop(alias, None)
+            else:
+                of_model[alias] = version
         ordered = {
             model: {a: aliases[a] for a in ALIASES if a in aliases}
             for model, aliases in sorted(table.items())

@@ -201,6 +201,14 @@ CATALOGUE: tuple[Spec, ...] = (
     ),
     Spec("dwcp_pba_confidence", "gauge", "ratio", SM, "Confidence of the last prediction seen, 0 to 1."),
     Spec("dwcp_pba_model_version", "gauge", "version", SM, "Version of the model that scores."),
+    Spec("dwcp_model_swaps_total", "counter", "swaps", SM, "Partitions that moved to another version of a model."),
+    Spec(
+        "dwcp_model_refusals_total",
+        "counter",
+        "versions",
+        SM,
+        "Versions that were to be loaded and were refused; the one before serves.",
+    ),
     Spec("dwcp_pba_retrain_total", "counter", "requests", SM, "Retrainings asked for."),
     Spec("dwcp_pba_sample_count", "gauge", "samples", SM, "Realised forecasts in the last accuracy bucket."),
     Spec(

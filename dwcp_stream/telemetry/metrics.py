@@ -151,6 +151,15 @@ class Metrics:
         """Record which version of a model scores."""
         self.set("dwcp_pba_model_version", number, stream, model)
 
+    def swapped(self, stream: str, model: str, number: int) -> None:
+        """Count a partition that moved to another version of a model."""
+        self.count("dwcp_model_swaps_total", 1, stream, model)
+        self.model(stream, model, number)
+
+    def refused(self, stream: str, model: str) -> None:
+        """Count a version that could not be used."""
+        self.count("dwcp_model_refusals_total", 1, stream, model)
+
     def alert(  # its words in the order in which an alert gets them
         self, stream: str, model: str, action: str, severity: str, field: str, score: float
     ) -> None:

@@ -106,7 +106,7 @@ class SnapshotCodec:
         StateError
             If it is truncated or damaged, or of a version that this release does not know.
         """
-        wire = _read(data, _wire, ENTITY_VERSION, "an entity snapshot")
+        wire = read_versioned(data, _wire, ENTITY_VERSION, "an entity snapshot")
         state = wire.state
         if bytes(wire.schema) != self._raw:
             try:
@@ -131,12 +131,19 @@ def decode_partition_record(data: bytes) -> PartitionRecord:
     StateError
         If it is truncated or damaged, or of a version that this release does not know.
     """
-    record = _read(data, _partition, PARTITION_VERSION, "a partition record")
+    record = read_versioned(data, _partition, PARTITION_VERSION, "a partition record")
     record.version = PARTITION_VERSION
     return record
 
 
-def _read(data: bytes, decoder: "msgspec.msgpack.Decoder[T]", newest: int, what: str) -> T:
+def read_versioned(data: bytes, decoder: "msgspec.msgpack.Decoder[T]", newest: int, what: str) -> T:
+    """Read a record whose first number is its version: `newest` or the one before.
+
+    Raises
+    ------
+    StateError
+        If it is truncated or damaged; `NewerStateError` if it is of another version.
+    """
     try:
         version = _decode_head(data).version
         if version in (newest, newest - 1):

@@ -9,7 +9,6 @@ are missing, repeated or late, so that windows have holes to get wrong.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from onnx import TensorProto, helper
 
 from dwcp_stream.kafka.batches import Row
 from dwcp_stream.kafka.producer import key_hash
-from dwcp_stream.registry import ModelRepository
+from dwcp_stream.registry import ModelRepository, make_golden
 from dwcp_stream.streams import StreamDefinition, load_stream, schema_hash
 
 STREAM = "probe"
@@ -80,32 +79,50 @@ def described(stream: StreamDefinition) -> list[dict[str, Any]]:
     return [{"name": f.name, "kind": f.kind, "unit": f.unit, "vocabulary": list(f.vocabulary)} for f in stream.fields]
 
 
-def threshold_graph(stream: StreamDefinition) -> bytes:
-    """The ONNX graph: score [B] = window[:, -1, 0], expected [B, F] = NaN."""
+def threshold_graph(stream: StreamDefinition, factor: float = 1.0, remembers: bool = False) -> bytes:
+    """The ONNX graph: score [B] = factor * window[:, -1, 0], expected [B, F] = NaN.
+
+    One that remembers counts the windows of an entity, and adds a thousandth of that to the score.
+    """
     fields = len(stream.fields)
     nodes = [
         helper.make_node("Gather", ["window", "last"], ["row"], axis=1),
-        helper.make_node("Gather", ["row", "first"], ["score"], axis=1),
+        helper.make_node("Gather", ["row", "first"], ["value"], axis=1),
+        helper.make_node("Mul", ["value", "factor"], ["scaled" if remembers else "score"]),
         helper.make_node("Mul", ["row", "nothing"], ["expected"]),
     ]
     constants = [
         helper.make_tensor("last", TensorProto.INT64, [], [WINDOW - 1]),
         helper.make_tensor("first", TensorProto.INT64, [], [0]),
+        helper.make_tensor("factor", TensorProto.FLOAT, [], [factor]),
         helper.make_tensor("nothing", TensorProto.FLOAT, [], [float("nan")]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        MODEL,
-        [
-            helper.make_tensor_value_info("window", TensorProto.FLOAT, ["B", WINDOW, fields]),
-            helper.make_tensor_value_info("time", TensorProto.DOUBLE, ["B", WINDOW]),
-        ],
-        [
-            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["B"]),
-            helper.make_tensor_value_info("expected", TensorProto.FLOAT, ["B", fields]),
-        ],
-        constants,
-    )
+    inputs = [
+        helper.make_tensor_value_info("window", TensorProto.FLOAT, ["B", WINDOW, fields]),
+        helper.make_tensor_value_info("time", TensorProto.DOUBLE, ["B", WINDOW]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("score", TensorProto.FLOAT, ["B"]),
+        helper.make_tensor_value_info("expected", TensorProto.FLOAT, ["B", fields]),
+    ]
+    if remembers:
+        inputs.append(helper.make_tensor_value_info("state_in", TensorProto.FLOAT, ["B", 1]))
+        outputs.append(helper.make_tensor_value_info("state_out", TensorProto.FLOAT, ["B", 1]))
+        constants += [
+            helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+            helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]),
+            helper.make_tensor("thousandth", TensorProto.FLOAT, [], [0.001]),
+            helper.make_tensor("column", TensorProto.INT64, [], [0]),
+        ]
+        nodes += [
+            helper.make_node("IsNaN", ["state_in"], ["new"]),
+            helper.make_node("Where", ["new", "zero", "state_in"], ["before"]),
+            helper.make_node("Add", ["before", "one"], ["state_out"]),
+            helper.make_node("Gather", ["state_out", "column"], ["count"], axis=1),
+            helper.make_node("Mul", ["count", "thousandth"], ["more"]),
+            helper.make_node("Add", ["scaled", "more"], ["score"]),
+        ]
+    graph = helper.make_graph(nodes, MODEL, inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     names = [f.name for f in stream.fields]
     meta = {
@@ -124,24 +141,24 @@ def threshold_graph(stream: StreamDefinition) -> bytes:
     return model.SerializeToString()
 
 
-def goldens(stream: StreamDefinition) -> bytes:
-    """Made-up inputs and the outputs the graph must give."""
+def goldens(graph: bytes, stream: StreamDefinition, remembers: bool = False) -> bytes:
+    """Made-up inputs and the outputs the graph gives."""
     rng = np.random.default_rng(7)
     window = rng.uniform(0, 4, (4, WINDOW, len(stream.fields))).astype(np.float32)
     time = EPOCH + np.arange(WINDOW, dtype=np.float64) + np.zeros((4, 1))
-    file = io.BytesIO()
-    np.savez(
-        file,
-        window=window,
-        time=time,
-        score=window[:, -1, 0],
-        expected=np.full((4, len(stream.fields)), np.nan, np.float32),
-    )
-    return file.getvalue()
+    return make_golden(graph, window, time, np.full((4, 1), 2.0, np.float32) if remembers else None)
 
 
-def publish_model(root: Path, stream: StreamDefinition) -> None:
-    """Publish the model and make it champion."""
+def publish_model(
+    root: Path,
+    stream: StreamDefinition,
+    *,
+    factor: float = 1.0,
+    severity: tuple[float, float, float] = (1.0, 2.0, 5.0),
+    remembers: bool = False,
+    alias: str | None = "champion",
+) -> int:
+    """Publish a version of the model and point an alias at it, champion unless told; returns the version."""
     repository = ModelRepository(root)
     manifest = {
         "name": MODEL,
@@ -152,9 +169,9 @@ def publish_model(root: Path, stream: StreamDefinition) -> None:
         "window": WINDOW,
         "horizons": [],
         "targets": [],
-        "severity": [1.0, 2.0, 5.0],
+        "severity": list(severity),
         "kinds": [],
-        "state_size": 0,
+        "state_size": int(remembers),
         "trained_at": "2024-01-01T00:00:00Z",
         "data_sha256": hashlib.sha256(b"").hexdigest(),
         "metrics": {},
@@ -163,8 +180,12 @@ def publish_model(root: Path, stream: StreamDefinition) -> None:
         "reference": {},
         "licence": "Apache-2.0",
     }
-    files = {"model.onnx": threshold_graph(stream), "golden.npz": goldens(stream)}
-    repository.set_alias(MODEL, "champion", repository.publish(MODEL, files, manifest))
+    graph = threshold_graph(stream, factor, remembers)
+    files = {"model.onnx": graph, "golden.npz": goldens(graph, stream, remembers)}
+    version = repository.publish(MODEL, files, manifest)
+    if alias is not None:
+        repository.set_alias(MODEL, alias, version)
+    return version
 
 
 def entity_name(number: int) -> str:

@@ -8,7 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from dwcp_stream.kafka.batches import write_records
 from dwcp_stream.kafka.catalogue import changelog
 from dwcp_stream.kafka.clients import producer_client
-from dwcp_stream.kafka.generations import PARTITION_KEY, split_key
+from dwcp_stream.kafka.generations import OWN_KEYS, split_key
 from dwcp_stream.kafka.topics import admin_client, create_topics
 from tests.integration.harness import read_topic, wait_until
 from tests.integration.probe import EPOCH, Telemetry
@@ -141,7 +141,7 @@ async def test_a_truncated_snapshot(filled, filled_site) -> None:
     assert await first.terminate() == 0, first.tail()
     assert await run.lag() > 0, "it was stopped too late to show anything"
     records = await read_topic(run.settings, run.changelog)
-    victim = next(r for r in reversed(records) if r.value is not None and split_key(r.key)[0] != PARTITION_KEY)
+    victim = next(r for r in reversed(records) if r.value is not None and split_key(r.key)[0] not in OWN_KEYS)
     async with producer_client(run.settings) as producer:
         damaged = victim.value[: len(victim.value) // 2]
         await write_records(producer, run.changelog, [(victim.partition, victim.key, damaged)])

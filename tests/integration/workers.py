@@ -26,7 +26,7 @@ from dwcp_stream.errors import StateError
 from dwcp_stream.kafka.batches import write_rows
 from dwcp_stream.kafka.catalogue import TopicSpec, catalogue
 from dwcp_stream.kafka.clients import consumer_client, producer_client
-from dwcp_stream.kafka.generations import PARTITION_KEY, split_key
+from dwcp_stream.kafka.generations import PARTITION_KEY, VERSIONS_KEY, split_key
 from dwcp_stream.kafka.topics import admin_client, create_topics
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition
@@ -276,6 +276,8 @@ def latest_state(
         name, _ = split_key(key)
         if name == PARTITION_KEY:
             positions[partition] = max(positions[partition], decode_partition_record(record.value).position)
+            continue
+        if name == VERSIONS_KEY:
             continue
         try:
             snapshot = codec.decode(record.value)

@@ -154,7 +154,7 @@ async def test_a_partition_revoked_while_a_chunk_is_processed_does_not_come_back
     bench.pipeline.revoke(0)
     go_on.set()
     await under_way
-    assert not bench.pipeline.partitions
+    assert bench.pipeline.partitions[0].position is None
     assert not bench.pipeline.copy()
 
 
@@ -195,3 +195,39 @@ def test_a_partition_with_enough_in_flight_is_full_until_one_is_done(bench):
     bench.lane.clear()
     bench.lane.finished(chunks[1])  # of an earlier round: counted no more
     assert bench.lane.in_flight[TP("t", 0)] == 0
+
+
+class Gate:
+    """Holds partition 0 at an offset until it is opened."""
+
+    def __init__(self, offset):
+        self.offset, self.opened, self.asked = offset, asyncio.Event(), asyncio.Event()
+
+    def limit(self, partition):
+        return None if self.opened.is_set() else self.offset
+
+    async def passed(self, partition):
+        self.asked.set()
+        await self.opened.wait()
+
+
+async def test_a_chunk_is_cut_at_a_gate_and_goes_on_when_it_opens(bench):
+    gate = bench.processor.gate = Gate(3)
+    under_way = asyncio.create_task(bench.processor(bench.fetch(range(6)), GENERATION))
+    await gate.asked.wait()
+    assert bench.pipeline.partitions[0].position == 3
+    assert not bench.processor.lock.locked(), "a checkpoint may go on"
+    gate.opened.set()
+    await under_way
+    assert bench.seen.chunks == [([0, 1, 2], 3), ([3, 4, 5], 3)]
+    assert bench.lane.in_flight[TP("t", 0)] == 0
+
+
+async def test_what_waited_at_a_gate_is_dropped_when_the_partition_has_gone(bench):
+    gate = bench.processor.gate = Gate(0)
+    under_way = asyncio.create_task(bench.processor(bench.fetch(range(6)), GENERATION))
+    await gate.asked.wait()
+    bench.lane.clear()
+    gate.opened.set()
+    await under_way
+    assert bench.pipeline.partitions[0].position is None

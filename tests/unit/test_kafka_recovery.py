@@ -1,7 +1,6 @@
 """What the store makes of a changelog, and what a checkpoint writes, without a broker."""
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 from faust.types import TP
@@ -9,7 +8,7 @@ from faust.types import TP
 from dwcp_stream.errors import NewerStateError
 from dwcp_stream.kafka.checkpoint import Checkpointer
 from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, make_key
-from dwcp_stream.kafka.store import Recovering
+from dwcp_stream.kafka.recovering import RecoveredState, Recovering
 from dwcp_stream.windows.snapshot import (
     EntitySnapshot,
     PartitionRecord,
@@ -36,9 +35,8 @@ def read(codec, *records):
     return found
 
 
-def apply(codec, *records):
-    record, snapshots, generations = read(codec, *records).settle()
-    return SimpleNamespace(record=record, snapshots=snapshots, generations=generations)
+def apply(codec, *records) -> RecoveredState:
+    return read(codec, *records).settle()
 
 
 def at(position):

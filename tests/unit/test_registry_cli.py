@@ -157,3 +157,57 @@ def test_verify_of_an_alias_whose_version_is_gone(
 def test_verify_of_a_model_that_is_not_there(repository: ModelRepository, capsys: pytest.CaptureFixture[str]) -> None:
     publish(repository)
     assert "tiny-anomaly" in call(capsys, "verify", "missing", code=1)["error"]["remedy"]
+
+
+def test_promote_keeps_the_champion_before_as_last_good_and_rollback_goes_back(
+    repository: ModelRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(repository)
+    publish(repository)
+    first = call(capsys, "promote", "tiny-anomaly", "1")
+    assert (first["before"], first["aliases"]) == (None, {"champion": 1})
+    assert call(capsys, "promote", "tiny-anomaly", "2")["before"] == 1
+    assert repository.aliases("tiny-anomaly") == {"champion": 2, "last_good": 1}
+    back = call(capsys, "rollback", "tiny-anomaly")
+    assert (back["before"], back["champion"]) == (2, 1)
+    assert repository.aliases("tiny-anomaly") == {"champion": 1, "last_good": 1}
+    assert "nothing to go back to" in call(capsys, "rollback", "tiny-anomaly", code=1)["error"]["what"]
+    assert run(["models", "promote", "tiny-anomaly", "2"]) == 0
+    assert "champion of tiny-anomaly is version 2 (before: 1)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_promote_refuses_at_the_door(
+    repository: ModelRepository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(repository)
+    publish(repository)
+    call(capsys, "promote", "tiny-anomaly", "1")
+    held = (repository.root / "aliases.json").read_bytes()
+    assert "no version 7" in call(capsys, "promote", "tiny-anomaly", "7", code=1)["error"]["what"]
+    with (repository.root / "tiny-anomaly/2/model.onnx").open("ab") as file:
+        file.write(b"\x00")
+    assert "SHA-256" in call(capsys, "promote", "tiny-anomaly", "2", code=1)["error"]["what"]
+    publish(repository)
+    (tmp_path / "streams/tiny.toml").write_text(STREAM.replace("ratio", "percent"))
+    assert "'percent' in stream" in call(capsys, "promote", "tiny-anomaly", "3", code=1)["error"]["what"]
+    assert (repository.root / "aliases.json").read_bytes() == held
+
+
+def test_a_champion_that_does_not_verify_does_not_become_last_good(
+    repository: ModelRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in (1, 2, 3):
+        publish(repository)
+        if version < 3:
+            call(capsys, "promote", "tiny-anomaly", str(version))
+    (repository.root / "tiny-anomaly/2/golden.npz").write_bytes(b"")
+    call(capsys, "promote", "tiny-anomaly", "3")
+    assert repository.aliases("tiny-anomaly") == {"champion": 3, "last_good": 1}
+
+
+def test_rollback_without_a_last_good_version_says_so(
+    repository: ModelRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(repository)
+    call(capsys, "promote", "tiny-anomaly", "1")
+    assert "last_good" in call(capsys, "rollback", "tiny-anomaly", code=1)["error"]["what"]

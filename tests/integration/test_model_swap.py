@@ -1,0 +1,212 @@
+"""Versions of models that change while a worker runs, and what a crash around the change does: nothing."""
+
+import asyncio
+from collections import defaultdict
+
+import msgspec
+import numpy as np
+import pytest
+
+from dwcp_stream.activations import Activation, decode_schedule, schedule_of
+from dwcp_stream.backtest import published
+from dwcp_stream.chunk import Chunk
+from dwcp_stream.kafka.generations import VERSIONS_KEY, split_key
+from dwcp_stream.loading import BoundModels
+from dwcp_stream.pipeline import Pipeline
+from dwcp_stream.registry import ModelRepository
+from dwcp_stream.settings import Settings
+from dwcp_stream.windows.snapshot import SnapshotCodec
+from tests.integration import probe
+from tests.integration.harness import read_topic, wait_until
+from tests.integration.probe import Telemetry
+from tests.integration.workers import PARTITIONS, Run, Site, WorkerProcess
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+
+async def written_schedules(run: Run) -> dict[int, dict[int, Activation]]:
+    """By partition and offset, every activation that was ever written; of two at one offset the later."""
+    found: dict[int, dict[int, Activation]] = defaultdict(dict)
+    for record in await read_topic(run.settings, run.changelog):
+        if record.value is not None and split_key(record.key)[0] == VERSIONS_KEY:
+            found[record.partition] |= {a.offset: a for a in decode_schedule(record.value).activations}
+    return found
+
+
+async def planned(run: Run, worker: WorkerProcess, version: int) -> dict[int, dict[int, Activation]]:
+    """Wait until every partition's schedule ends with a version."""
+    found: dict[int, dict[int, Activation]] = {}
+
+    async def check() -> bool:
+        nonlocal found
+        assert worker.running, worker.tail()
+        found = await written_schedules(run)
+        return len(found) == PARTITIONS and all(s[max(s)].version == version for s in found.values())
+
+    await wait_until(check, lambda: f"activations of version {version}\n{worker.tail()}", every=0.0)
+    return found
+
+
+async def alerts(run: Run) -> list[dict]:
+    return [msgspec.json.decode(record.value) for record in await read_topic(run.settings, run.topic("anomalies"))]
+
+
+async def alerting(run: Run, worker: WorkerProcess, version: int) -> None:
+    """Wait until a version has raised alerts."""
+
+    async def check() -> bool:
+        assert worker.running, worker.tail()
+        return any(alert["model_version"] == version for alert in await alerts(run))
+
+    await wait_until(check, lambda: f"alerts of version {version}\n{worker.tail()}", every=0.0)
+
+
+async def undisturbed(site: Site, run: Run) -> tuple[dict[str, dict], dict[str, bytes]]:
+    """Alerts by id and snapshots of one pipeline that reads the source once, with the activations that the run had."""
+    models = BoundModels(Settings(models_dir=site.directory / "models"), site.stream)
+    pipeline = Pipeline(site.stream, [models.load(probe.MODEL, 1)])
+    by_partition = defaultdict(list)
+    for record in await read_topic(site.settings, site.source):
+        by_partition[record.partition].append(record)
+    held, found, snapshots = [], {}, {}
+    for partition, at_offset in (await written_schedules(run)).items():
+        schedule = schedule_of(at_offset.values())
+        known = {a: models.load(a.model, a.version) for a in schedule}
+        held.append(known)
+        pipeline.restore(partition, None, {}, schedule, known)
+        records = by_partition[partition]
+        stamps = np.array([r.timestamp for r in records], np.int64)
+        offsets = np.array([r.offset for r in records], np.int64)
+        keys, values = [r.key for r in records], [r.value for r in records]
+        result = await asyncio.to_thread(pipeline.process, Chunk(site.source, partition, offsets, stamps, keys, values))
+        for alert in (published(o) for o in result.outputs if o.topic == "anomalies"):
+            found[alert.pop("id")] = alert
+        snapshots |= dict(pipeline.partitions[partition].copy().snapshots())
+    return found, snapshots
+
+
+async def assert_as_undisturbed(site: Site, run: Run) -> None:
+    final = await run.final()
+    wanted, snapshots = await undisturbed(site, run)
+    codec = SnapshotCodec(site.stream)
+    states = {entity: codec.decode(data) for entity, data in snapshots.items()}
+    lost, extra = wanted.keys() - final.alerts.keys(), final.alerts.keys() - wanted.keys()
+    assert not lost, f"{len(lost)} of {len(wanted)} alerts lost, such as {wanted[min(lost)]}"
+    assert not extra, f"{len(extra)} alerts that should not be, such as {final.alerts[min(extra)]}"
+    assert final.alerts == wanted
+    assert final.windows == {entity: msgspec.msgpack.encode(s.state) for entity, s in states.items()}
+    assert final.parts == {entity: msgspec.msgpack.encode(s.parts) for entity, s in states.items()}
+
+
+def publish(site: Site, **how) -> int:
+    return probe.publish_model(site.directory / "models", site.stream, **how)
+
+
+async def test_killed_before_and_after_a_swap(site) -> None:
+    """Three versions, a kill on each side of two activations, and the alias elsewhere whenever a worker starts."""
+    telemetry = Telemetry(300, 300)
+    await site.create()
+    await site.write(telemetry, 0, 150)
+    run = await site.run(DWCP_MAX_POLL_RECORDS="200", DWCP_MODELS_INTERVAL="0.05", DWCP_CHECKPOINT_INTERVAL="0.2")
+    first = run.start()
+    await alerting(run, first, 1)
+    assert publish(site, factor=1.2) == 2
+    schedules = await planned(run, first, 2)
+    first.kill()
+    committed = {tp.partition: offset for tp, offset in (await run.committed()).items()}
+    assert any(committed.get(p, 0) < max(s) for p, s in schedules.items()), "it was killed too late to show anything"
+
+    assert publish(site, remembers=True) == 3
+    second = run.start(DWCP_CHECKPOINT_INTERVAL="60")
+    schedules = await planned(run, second, 3)
+    ends = {tp.partition: end for tp, end in (await run.ends(site.source)).items()}
+    assert {p: max(s) for p, s in schedules.items()} == ends, "what was in the log may have been scored already"
+    await site.write(telemetry, 150)
+    await alerting(run, second, 3)
+    second.kill()
+    assert await run.lag() > sum((await run.ends(site.source)).values()) / 3, "both swaps are to be repeated"
+
+    ModelRepository(site.directory / "models").set_alias(probe.MODEL, "champion", 1)
+    run.start()
+    await run.caught_up()
+    await planned(run, run.workers[-1], 1)
+    run.stop_all()
+    await assert_as_undisturbed(site, run)
+    seen = await alerts(run)
+    assert {alert["model_version"] for alert in seen} == {1, 2, 3}
+    assert (await run.final()).transitions == telemetry.transitions()
+
+
+async def news(run: Run) -> list[dict]:
+    """What dwcp.models says, in order."""
+    return [msgspec.json.decode(record.value) for record in await read_topic(run.settings, run.topic("models"))]
+
+
+async def told(run: Run, worker: WorkerProcess, action: str, version: int) -> dict:
+    found = []
+
+    async def check() -> bool:
+        assert worker.running, worker.tail()
+        found[:] = [n for n in await news(run) if (n["action"], n["version"]) == (action, version)]
+        return bool(found)
+
+    await wait_until(check, lambda: f"version {version} {action}\n{worker.tail()}", every=0.05)
+    return found[-1]
+
+
+async def test_a_refused_version_keeps_the_one_before_and_is_told(site) -> None:
+    telemetry = Telemetry(40, 300)
+    models = site.directory / "models"
+    await site.create()
+    run = await site.run(DWCP_MODELS_INTERVAL="0.05")
+    worker = run.start()
+    assert (await told(run, worker, "loaded", 1))["alias"] == "champion"
+    await site.write(telemetry, 0, 100)
+    await run.caught_up()
+    bad = publish(site, alias=None)
+    (models / probe.MODEL / str(bad) / "model.onnx").write_bytes(b"not a model")
+    ModelRepository(models).set_alias(probe.MODEL, "champion", bad)
+    said = await told(run, worker, "refused", bad)
+    assert (said["serving"], said["stream"], said["model"]) == (1, probe.STREAM, probe.MODEL)
+    assert "model.onnx" in said["reason"]
+    await site.write(telemetry, 100, 200)
+    await run.caught_up()
+    assert {alert["model_version"] for alert in await alerts(run)} == {1}
+    assert await worker.metric("dwcp_model_refusals_total") == 1, "once, not at every look"
+    assert await worker.metric("dwcp_pba_model_version") == 1
+    assert await worker.metric("dwcp_model_swaps_total") == 0
+    assert (await worker.get("/health/ready"))[0] == 200
+
+    good = publish(site, factor=1.2)
+    await told(run, worker, "loaded", good)
+    await planned(run, worker, good)
+    await site.write(telemetry, 200)
+    await run.caught_up()
+    assert await worker.metric("dwcp_pba_model_version") == good
+    assert await worker.metric("dwcp_model_swaps_total") == PARTITIONS
+    assert good in {alert["model_version"] for alert in await alerts(run)}
+    assert await worker.terminate() == 0, worker.tail()
+    await assert_as_undisturbed(site, run)
+
+
+async def test_a_version_that_is_gone_gives_way_and_is_told(site) -> None:
+    telemetry = Telemetry(40, 200)
+    models = site.directory / "models"
+    await site.create()
+    await site.write(telemetry, 0, 100)
+    run = await site.run(DWCP_MODELS_INTERVAL="0.05")
+    worker = run.start()
+    await run.caught_up()
+    worker.kill()
+    publish(site)
+    (models / probe.MODEL / "1").rename(site.directory / "moved-away")
+    second = run.start()
+    said = await told(run, second, "refused", 1)
+    assert (said["serving"], said["alias"]) == (2, "")
+    assert "there is no version 1" in said["reason"]
+    await site.write(telemetry, 100)
+    await run.caught_up()
+    assert await second.terminate() == 0, second.tail()
+    final = await run.final()
+    assert final.transitions == telemetry.transitions()
+    assert {alert["model_version"] for alert in final.alerts.values()} == {1, 2}

@@ -1,0 +1,112 @@
+"""Follow the aliases of the model repository: load what they come to point at, and move the partitions to it."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from structlog import get_logger
+
+from dwcp_stream.errors import BrokerError, ModelError
+from dwcp_stream.kafka.outputs import KafkaOutputs
+from dwcp_stream.loading import LAST_GOOD, BoundModels
+from dwcp_stream.registry.payload import build_model_event
+from dwcp_stream.registry.watch import AliasWatch
+from dwcp_stream.scoring import Model
+from dwcp_stream.streams import ModelBinding
+from topologies.app import StreamApp
+from topologies.observer import MetricsObserver
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class ModelFollower:
+    """Looks at the aliases on a timer.
+
+    A version that is refused is looked at once, until its alias moves again: versions never change.
+
+    Parameters
+    ----------
+    watch
+        Notices moves.
+    models
+        Loads and verifies.
+    interval
+        Seconds between two looks.
+    """
+
+    app: StreamApp
+    watch: AliasWatch
+    models: BoundModels
+    outputs: KafkaOutputs
+    observer: MetricsObserver
+    interval: float
+    _task: "asyncio.Task[None] | None" = None
+
+    async def start(self) -> None:
+        """Say what was loaded at the start, and begin to look."""
+        gave_way = {binding.name for binding, _, _ in self.models.refused}
+        for binding, error, serving in self.models.refused:
+            pointed = self.watch.version(binding)
+            self.observer.refusal(binding.name, binding.alias, pointed or 0, error, serving.version)
+        for model in self.app.activator.pipeline.models:
+            binding = self._binding(model.name)
+            self.observer.loaded(model, LAST_GOOD if model.name in gave_way else binding.alias)
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._look()
+                await asyncio.sleep(self.interval)
+        except Exception as error:
+            log.exception("models cannot be followed any more; the worker stops")
+            await self.app.crash(error)
+
+    async def _look(self) -> None:
+        try:
+            moved = await asyncio.to_thread(self.watch.moved)
+        except ModelError as error:
+            log.warning("aliases cannot be read; the versions stay", error=str(error), error_type=error.error_type)
+            moved = []
+        for binding, version in moved:
+            await self._load(binding, version)
+        try:
+            await self._publish()
+            if not self.app.rebalancing:
+                await self.app.activator.follow()
+        except BrokerError as error:
+            log.warning("it is tried again", error=str(error), error_type=error.error_type)
+
+    async def _load(self, binding: ModelBinding, version: int) -> None:
+        pipeline = self.app.activator.pipeline
+        (serving,) = [model.version for model in pipeline.models if model.name == binding.name]
+        try:
+            model = await asyncio.to_thread(self.models.load, binding.name, version)
+        except ModelError as error:
+            self.observer.refusal(binding.name, binding.alias, version, error, serving)
+            return
+        pipeline.serve(model)
+        self.observer.loaded(model, binding.alias)
+        self.observer.readiness.meet("models", names_of(pipeline.models))
+
+    async def _publish(self) -> None:
+        news = list(self.observer.news)
+        await self.outputs.send([build_model_event(event) for event in news])
+        del self.observer.news[: len(news)]
+
+    def _binding(self, name: str) -> ModelBinding:
+        return next(binding for binding in self.models.stream.models if binding.name == name)
+
+
+def names_of(models: Sequence[Model]) -> str:
+    """Return names and versions of models, for people."""
+    return ", ".join(f"{model.name} v{model.version}" for model in models)
