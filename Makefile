@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.made
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup check test full demo bench docs jars
+.PHONY: help setup check test full chaos demo bench docs jars
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ test: $(STAMP) jars ## All that a change can break, on real Kafka, with coverage
 full: $(STAMP) jars ## Everything, also chaos and soak
 	$(lint)
 	$(PYTEST) --cov --cov-report=term:skip-covered
+
+chaos: $(STAMP) jars ## Faults in random order, nothing lost; CHAOS="--faults 10 --seed 7" adds options
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 demo: $(STAMP) ## See it work; DEMO="--seconds 30" adds options
 	$(BIN)/dwcp-stream demo $(DEMO)

@@ -8,6 +8,7 @@ from dwcp_stream.events import rfc3339
 
 SPECVERSION = b"1.0"
 JSON = b"application/json"
+_SPECVERSION, _JSON = ("ce_specversion", SPECVERSION), ("content-type", JSON)
 
 
 def headers(event_type: str, source: str, subject: str, time: float, event_id: str) -> list[tuple[str, bytes]]:
@@ -35,15 +36,34 @@ def headers(event_type: str, source: str, subject: str, time: float, event_id: s
 
 def headers_at(event_type: str, source: str, subject: str, time: str, event_id: str) -> list[tuple[str, bytes]]:
     """Return the headers of one event whose time is text already; see `headers`."""
-    return [
-        ("ce_specversion", SPECVERSION),
-        ("ce_id", event_id.encode()),
-        ("ce_source", source.encode()),
-        ("ce_type", event_type.encode()),
-        ("ce_time", time.encode()),
-        ("ce_subject", subject.encode()),
-        ("content-type", JSON),
-    ]
+    return Envelope(event_type, source)(subject.encode(), time, event_id)
+
+
+class Envelope:
+    """Headers of many events of one type and source: what they share is encoded once.
+
+    Parameters
+    ----------
+    event_type, source
+        As for `headers`.
+    """
+
+    __slots__ = ("_source", "_type")
+
+    def __init__(self, event_type: str, source: str) -> None:
+        self._type, self._source = ("ce_type", event_type.encode()), ("ce_source", source.encode())
+
+    def __call__(self, subject: bytes, time: str, event_id: str) -> list[tuple[str, bytes]]:
+        """Return the headers of one event; its time is RFC 3339."""
+        return [
+            _SPECVERSION,
+            ("ce_id", event_id.encode()),
+            self._source,
+            self._type,
+            ("ce_time", time.encode()),
+            ("ce_subject", subject),
+            _JSON,
+        ]
 
 
 def source(stream: str) -> str:

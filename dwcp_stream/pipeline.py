@@ -77,13 +77,19 @@ class Pipeline:
         self._cap = stream.expire_after / WATERMARK_JUMPS_PER_EXPIRY
         self._timer = timer
 
-    def process(self, chunk: Chunk) -> ChunkResult:
+    def process(self, chunk: Chunk, state: Partition | None = None) -> ChunkResult:
         """Run a chunk through the pipeline and update the partition's state.
 
         Records below the partition's position have been processed before; they are counted as replayed.
+
+        Parameters
+        ----------
+        state
+            The state to update. A caller whose partitions can be revoked while this runs looks it up beforehand:
+            a partition that has just gone must not come back empty. By default the partition's, new if it has none.
         """
         result = ChunkResult()
-        state = self.partitions.get(chunk.partition) or self.assign(chunk.partition)
+        state = state or self.partitions.get(chunk.partition) or self.assign(chunk.partition)
         fresh = chunk if state.position is None else chunk.since(state.position)
         if len(fresh) < len(chunk):
             old = len(chunk) - len(fresh)
@@ -260,6 +266,10 @@ class Pipeline:
         """Remember that a partition's checkpoint is confirmed up to a position."""
         if copy.partition in self.partitions:
             self.partitions[copy.partition].confirmed = copy.position
+
+    def confirmed(self) -> dict[int, int]:
+        """Return the position up to which each partition's state has been written and confirmed."""
+        return {number: s.confirmed for number, s in self.partitions.items() if s.confirmed is not None}
 
     def view(self, entity: str) -> EntityView:
         """Return a live entity's window; KeyError if no owned partition has it."""

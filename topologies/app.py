@@ -7,6 +7,7 @@ from typing import Any
 import faust
 from aiokafka.errors import KafkaError
 from faust.types import TP
+from structlog import get_logger
 
 from dwcp_stream.errors import BrokerError
 from dwcp_stream.kafka.activator import Activator
@@ -23,6 +24,8 @@ from dwcp_stream.settings import Settings
 from dwcp_stream.windows.snapshot import SnapshotCodec
 from topologies.names import TABLE, app_id, changelog_topic
 from topologies.observer import MetricsObserver
+
+log = get_logger(__name__)
 
 
 class StreamApp(faust.App):
@@ -50,10 +53,16 @@ class StreamApp(faust.App):
         await super().on_start()
 
     async def on_shutdown(self) -> None:
-        """Stop the rest once the consumer is gone, because stopping it writes the last checkpoint."""
+        """Stop the rest once the consumer is gone, because stopping it writes the last checkpoint.
+
+        One that fails must not keep the others from it: the last to stop is the producer, with outputs to send.
+        """
         await super().on_shutdown()
         for _, stop in reversed(self.services):
-            await stop()
+            try:
+                await stop()
+            except Exception:
+                log.exception("a service did not stop in good order")
 
 
 ASK_SECONDS = 5.0

@@ -62,9 +62,10 @@ class MetricsObserver:
             score = 0.0 if math.isnan(transition.score) else transition.score
             metrics.alert(stream, model, transition.action, transition.severity, top or model, score)
         for drift in result.drifts:
-            monitor = self.pipeline.partitions[drift.partition].drift[drift.model]
-            for detector, word in monitor.states().items():
-                metrics.drift(stream, drift.model, detector, word, drift.partition)
+            state = self.pipeline.partitions.get(drift.partition)
+            if state is not None:  # else it was revoked while its last chunk was processed
+                for detector, word in state.drift[drift.model].states().items():
+                    metrics.drift(stream, drift.model, detector, word, drift.partition)
             if drift.state == "drifted":
                 metrics.retrain(stream, drift.model)
         for model, number in result.predictions.items():

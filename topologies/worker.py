@@ -104,7 +104,7 @@ class Monitor:
 
     async def _ask_ends(self, ready: set[int]) -> None:
         """Ask the brokers for the ends of our partitions: what was fetched last says nothing once fetching has died."""
-        if not ready or self.app.rebalancing:
+        if not ready or self.app.rebalancing or self.app.should_stop:  # its thread ends before this task does
             return
         try:
             ends = await source_ends(self.app, sorted(ready))

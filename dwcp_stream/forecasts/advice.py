@@ -13,6 +13,8 @@ LOSSY = 0.02
 """Loss ratio over which parallel streams hurt each other."""
 UNSURE = 0.5
 """Confidence under which the default number of streams is advised."""
+HUGE = 1e150
+"""Beyond any real rate or delay, and its square is still finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,9 @@ def recommend(
     streams = np.where(np.asarray(packet_loss) > LOSSY, fewer, streams)
     sure = known & (np.asarray(confidence) >= UNSURE)
     jitter = np.nan_to_num(np.asarray(jitter_ms, np.float64), posinf=0.0, neginf=0.0)
-    with np.errstate(over="ignore"):
-        size = bandwidth * 1e6 / 8 * ((latency + jitter) / 1000)
-    size = np.clip(size, MIN_BUFFER, max(cap, MIN_BUFFER))
+    # no factor is infinite, so none can make NaN of a zero; the product is far beyond any cap before that
+    rate, delay = np.clip(bandwidth, -HUGE, HUGE) * 1e6 / 8, (np.clip(latency, -HUGE, HUGE) + jitter) / 1000
+    size = np.clip(rate * np.clip(delay, -HUGE, HUGE), MIN_BUFFER, max(cap, MIN_BUFFER))
     return Recommendation(
         np.where(sure, streams, DEFAULT_STREAMS).astype(np.int64),
         np.where(known, size, min(DEFAULT_BUFFER, max(cap, MIN_BUFFER))).astype(np.int64),

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dwcp_stream import cloudevents
-from dwcp_stream.alerts.identity import digest
+from dwcp_stream.alerts.identity import EntityDigest, digest
 from dwcp_stream.events import Accuracy, Advice, HorizonForecast, Output, Prediction, encoder, rfc3339
 from dwcp_stream.forecasts.advice import BUFFER_CAP, Recommendation, confidence, recommend
 from dwcp_stream.forecasts.buckets import LEVELS
@@ -47,19 +47,24 @@ class PredictionSource:
     step: float = 0.0
     buffer_cap: int = BUFFER_CAP
 
-    def _id(self, kind: str, entity: str, ts: float) -> str:
-        horizons = ",".join(map(str, self.horizons))
-        return digest(kind, self.stream, entity, self.model, self.version, self.arm, horizons, ts)
 
-    def _output(self, prediction: Prediction, entity: str, ts: float, event_id: str) -> Output:
-        event_type = f"dwcp.prediction.{prediction.kind}"
-        source = cloudevents.source(self.stream)
-        return Output(
-            "predictions",
-            entity.encode(),
-            encoder.encode(prediction),
-            cloudevents.headers(event_type, source, entity, ts, event_id),
-        )
+class _Writer:
+    """Writes the messages of one kind; what they all share is made once."""
+
+    def __init__(self, source: PredictionSource, kind: Literal["forecast", "incident"]) -> None:
+        horizons = ",".join(map(str, source.horizons))
+        self._id = EntityDigest([kind, source.stream], [source.model, source.version, source.arm, horizons])
+        self._envelope = cloudevents.Envelope(f"dwcp.prediction.{kind}", cloudevents.source(source.stream))
+
+    def id(self, entity: str, ts: float) -> str:
+        """Return the id of the event."""
+        return self._id(entity, ts)
+
+    def output(self, prediction: Prediction, event_id: str) -> Output:
+        """Return the message."""
+        key = prediction.entity.encode()
+        headers = self._envelope(key, prediction.issued_at, event_id)
+        return Output("predictions", key, encoder.encode(prediction), headers)
 
 
 def build_forecasts(
@@ -93,6 +98,7 @@ def build_forecasts(
     advice = _advice(source, corrected[..., 1], sure)
     sure = np.round(sure, 6)
     scores: list[float | None] = [None] * len(ts) if score is None else score.tolist()
+    writer, targets, steps = _Writer(source, "forecast"), source.targets, source.step
     outputs = []
     for i, (entity, when, said) in enumerate(zip(entities, ts.tolist(), scores, strict=True)):
         # Lists of one row at a time: those of all rows would keep the garbage collector busy.
@@ -102,14 +108,14 @@ def build_forecasts(
             if advice is None
             else list(map(Advice, advice.streams[i].tolist(), advice.buffer_bytes[i].tolist()))
         )
-        event_id = source._id("forecast", entity, when)
+        event_id = writer.id(entity, when)
         forecasts = [
             HorizonForecast(
                 id=f"{event_id}-{horizon}",
                 horizon=horizon,
-                target_time=rfc3339(when + horizon * source.step) if source.step else None,
-                raw=dict(zip(source.targets, raws[j], strict=True)),
-                corrected=dict(zip(source.targets, fixed[j], strict=True)),
+                target_time=rfc3339(when + horizon * steps) if steps else None,
+                raw=dict(zip(targets, raws[j], strict=True)),
+                corrected=dict(zip(targets, fixed[j], strict=True)),
                 confidence=surely[j],
                 advice=advised[j],
             )
@@ -129,7 +135,7 @@ def build_forecasts(
             levels=LEVELS,
             forecasts=forecasts,
         )
-        outputs.append(source._output(prediction, entity, when, event_id))
+        outputs.append(writer.output(prediction, event_id))
     return outputs
 
 
@@ -154,6 +160,7 @@ def build_incidents(
     probability, score
         Probability of an incident, and the score (1.0 = threshold), shape (b,).
     """
+    writer = _Writer(source, "incident")
     outputs = []
     rows: Any = zip(entities, ts.tolist(), probability.tolist(), score.tolist(), strict=True)
     for entity, when, likely, said in rows:
@@ -168,7 +175,7 @@ def build_incidents(
             score=said,
             probability=likely,
         )
-        outputs.append(source._output(prediction, entity, when, source._id("incident", entity, when)))
+        outputs.append(writer.output(prediction, writer.id(entity, when)))
     return outputs
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from faust.types import TP
 from structlog import get_logger
 
-from dwcp_stream.kafka.generations import PARTITION_KEY, make_key
+from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, make_key
 from dwcp_stream.kafka.store import StateStore
 
 log = get_logger(__name__)
@@ -47,6 +47,9 @@ class Source(Protocol):
 
     def confirm(self, copy: Any) -> None:
         """Remember that a copy has been written and confirmed."""
+
+    def confirmed(self) -> Mapping[int, int]:
+        """Return the position of each partition's last confirmed checkpoint, also of one that was read back."""
 
 
 @dataclass(slots=True)
@@ -95,7 +98,6 @@ class Checkpointer:
     write: Callable[[Sequence[Record]], Awaitable[Mapping[int, int]]]
     report: Callable[[CheckpointStats], None]
     usable: Callable[[], bool] = lambda: True
-    confirmed: dict[TP, int] = field(default_factory=dict)
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self) -> Mapping[TP, int]:
@@ -104,38 +106,42 @@ class Checkpointer:
             stats, begun = CheckpointStats(), time.perf_counter()
             async with self.lock:
                 if not self.usable():
-                    return dict(self.confirmed)
+                    return self._committable()
                 locked = time.perf_counter()
-                generation, copies, outputs = self.generation(), self.source.copy(), self.outputs()
+                generation, outputs = self.generation(), self.outputs()
+                copies = [copy for copy in self.source.copy() if copy.partition in self.store.ready]
+                held = {copy.partition: self.store.generations[copy.partition] for copy in copies}
                 stats.locked_seconds = time.perf_counter() - locked
             try:
-                await self._write(generation, copies, outputs, stats)
+                await self._write(generation, copies, held, outputs, stats)
             except Exception as error:  # noqa: BLE001  whatever the producer raises: keep all, commit nothing
                 log.warning("checkpoint failed; it is tried again", error=repr(error), error_type="broker")
                 self.source.put_back(copies)
                 stats.failed = True
             stats.seconds = time.perf_counter() - begun
             self.report(stats)
-            self._drop_revoked()
-            return dict(self.confirmed)
+            return self._committable()
 
     async def _write(
         self,
         generation: int,
         copies: Sequence[PartitionCopy],
+        held: Mapping[int, Generations],
         outputs: Awaitable[None],
         stats: CheckpointStats,
     ) -> None:
         await outputs
         for copy in copies:
+            known = held[copy.partition]
+            if not self._holds(copy.partition, known):
+                continue
             encoded = await asyncio.to_thread(copy.snapshots)
             await self._send([(copy.partition, make_key(name, generation), value) for name, value in encoded])
             stats.entities += len(encoded)
             stats.bytes += sum(len(value) for _, value in encoded)
             await self._send([(copy.partition, make_key(PARTITION_KEY, generation), copy.record())])
-            if copy.partition not in self.store.ready:
+            if not self._holds(copy.partition, known):
                 continue
-            known = self.store.generations[copy.partition]
             for name, _ in encoded:
                 known.won(name, generation)
             known.won(PARTITION_KEY, generation)
@@ -147,7 +153,13 @@ class Checkpointer:
                 known.forget(name, old)
             self.source.confirm(copy)
             stats.partitions.append(copy.partition)
-            self.confirmed[TP(self.topic, copy.partition)] = copy.position
+
+    def _holds(self, partition: int, known: Generations) -> bool:
+        """Tell whether the partition has been held without a break since `known` was its record of keys.
+
+        A partition that was lost and recovered while a checkpoint waited for the broker has newer keys than the copy.
+        """
+        return partition in self.store.ready and self.store.generations.get(partition) is known
 
     async def _send(self, records: Sequence[Record]) -> None:
         if not records:
@@ -156,6 +168,8 @@ class Checkpointer:
             if partition in self.store.ready:
                 self.store.changelog[partition] = max(self.store.changelog.get(partition, -1), offset)
 
-    def _drop_revoked(self) -> None:
-        for tp in [tp for tp in self.confirmed if tp.partition not in self.store.ready]:
-            del self.confirmed[tp]
+    def _committable(self) -> Mapping[TP, int]:
+        positions = self.source.confirmed().items()
+        return {
+            TP(self.topic, partition): position for partition, position in positions if partition in self.store.ready
+        }

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as KafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as KafkaTransport
@@ -141,12 +142,26 @@ class LaneThread(AIOKafkaConsumerThread):
         lane = self.consumer.lane
         fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         # nothing is awaited between the taking of the records and this
-        return {
-            tp: [FetchedChunk(records, lane.epoch[tp], lane.round)]
-            if records and tp.topic in (lane.topic, lane.changelog)
-            else records
-            for tp, records in fetched.items()
-        }
+        taken = {}
+        for tp, records in fetched.items():
+            if not records:
+                continue
+            if not self.consumer.wants(tp):
+                self._give_back(consumer, tp, records[0].offset)
+            elif tp.topic in (lane.topic, lane.changelog):
+                taken[tp] = [FetchedChunk(records, lane.epoch[tp], lane.round)]
+            else:
+                taken[tp] = records
+        return taken
+
+    def _give_back(self, consumer: Any, tp: TP, offset: int) -> None:
+        """Put the position back to before records that Faust would drop.
+
+        A fetch that began before a rebalance waits until it is over, and may then take the first records after the
+        seek to where a changelog is to be read from. Recovery would wait for them for ever.
+        """
+        with contextlib.suppress(IllegalStateError):  # lost meanwhile: whoever has it now has a position of its own
+            consumer.seek(tp, offset)
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         for tp in partitions:
@@ -168,6 +183,10 @@ class LaneConsumer(KafkaConsumer):
         if tp.topic != self.lane.topic:
             super().verify_event_path(now, tp)
 
+    def wants(self, tp: TP) -> bool:
+        """Tell whether records taken now would be handed over; asked in the consumer's thread."""
+        return bool(self.flow_active) and (tp in (self._active_partitions or ()) or tp in self._buffered_partitions)
+
     def _new_consumer_thread(self) -> LaneThread:
         return LaneThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -179,15 +198,14 @@ class LaneConsumer(KafkaConsumer):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(lane.drained.wait(), timeout)
             return {}
-        round_ = lane.round
         fetched = await super()._getmany(wanted, timeout)
         taken = {}
         for tp, records in fetched.items():
-            if not records or not isinstance(records[0], FetchedChunk):
+            if not isinstance(records[0], FetchedChunk):
                 taken[tp] = records
-            elif round_ == lane.round:
+            elif records[0].epoch == lane.epoch[tp]:  # else it is fetched again from where the seek went
                 (chunk,) = taken[tp] = records
-                chunk.round = round_
+                chunk.round = lane.round
                 if tp.topic == lane.topic:
                     lane.started(tp)
                     lane.end_offsets[tp] = max(chunk.offset + 1, self.highwater(tp) or 0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from structlog import get_logger
 
@@ -112,8 +113,10 @@ class ChunkProcessor:
             self.lane.finished(fetched)
 
     async def _process(self, chunk: Chunk) -> ChunkResult:
+        # looked up here, on the event loop: a rebalance may revoke the partition while the thread works on it
+        state = self.pipeline.partitions[chunk.partition]
         try:
-            result = await asyncio.to_thread(self.pipeline.process, chunk)
+            result = await asyncio.to_thread(self.pipeline.process, chunk, state)
             await self.send(result.outputs)
         except BaseException as error:
             self.broken = error
@@ -138,7 +141,11 @@ class ChunkProcessor:
         self.observer.hole(tp, position, first, refetch)
         if refetch:
             log.info("fetching again", partition=tp.partition, position=position, first=first)
-            await self.seek({tp: position})
+            try:
+                await self.seek({tp: position})
+            except (IllegalStateError, TimeoutError) as error:  # lost meanwhile, or the broker is away: nothing is read
+                log.warning("not fetched again", partition=tp.partition, error=repr(error), error_type="broker")
+                return True
             self._sought[tp] = self.lane.epoch[tp]
         return refetch
 

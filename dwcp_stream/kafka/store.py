@@ -52,14 +52,27 @@ class Recovered(Protocol):
         """Iterate over the live entities."""
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What counts of all that has been read of one partition's changelog."""
+
+    record: PartitionRecord | None
+    snapshots: dict[str, EntitySnapshot]
+    schedule: ScheduleRecord | None
+    generations: Generations
+
+
 class Recovering:
-    """What has been read of one partition's changelog so far; the largest applied offset of an entity wins."""
+    """What has been read of one partition's changelog so far, by name and writer's generation.
+
+    Which record of a name counts is decided when all is read: a former owner that was paused may have written after
+    its successor, and its keys are deleted one by one.
+    """
 
     def __init__(self) -> None:
-        self.snapshots: dict[str, EntitySnapshot] = {}
-        self.record: PartitionRecord | None = None
-        self.schedule: ScheduleRecord | None = None
-        self.generations = Generations()
+        self._snapshots: defaultdict[str, dict[int, EntitySnapshot]] = defaultdict(dict)
+        self._records: dict[int, PartitionRecord] = {}
+        self._schedules: dict[int, ScheduleRecord] = {}
         self.damaged: list[StateError] = []
         self.keys: set[bytes] = set()
 
@@ -68,45 +81,55 @@ class Recovering:
         name, generation = split_key(key)
         if value is None:
             self.keys.discard(key)
-            self.generations.forget(name, generation)
-            if self.generations.winner(name) is None:
-                self._forget(name)
+            own: dict[str, dict[int, Any]] = {PARTITION_KEY: self._records, VERSIONS_KEY: self._schedules}
+            (own[name] if name in own else self._snapshots[name]).pop(generation, None)
             return
         self.keys.add(key)
         try:
-            won = self._take(name, generation, value, decode)
+            if name == PARTITION_KEY:
+                self._records[generation] = decode_partition_record(value)
+            elif name == VERSIONS_KEY:
+                self._schedules[generation] = decode_schedule(value)
+            else:
+                self._snapshots[name][generation] = decode(value)
         except NewerStateError:
             raise
         except StateError as error:
             self.damaged.append(error)
-            return
-        (self.generations.won if won else self.generations.lost)(name, generation)
 
-    def _take(self, name: str, generation: int, value: bytes, decode: Callable[[bytes], EntitySnapshot]) -> bool:
-        """Keep a record if it counts more than the one held; says whether it does."""
-        if name == PARTITION_KEY:
-            record = decode_partition_record(value)
-            won = self.record is None or record.position >= self.record.position
-            self.record = record if won else self.record
-        elif name == VERSIONS_KEY:
-            schedule, before = decode_schedule(value), self.generations.winner(name)
-            held = self.schedule.term if self.schedule else -1
-            won = (schedule.term, generation) >= (held, -1 if before is None else before)
-            self.schedule = schedule if won else self.schedule
-        else:
-            snapshot, mine = decode(value), self.snapshots.get(name)
-            won = mine is None or snapshot.state.applied >= mine.state.applied
-            if won:
-                self.snapshots[name] = snapshot
-        return won
+    def settle(self) -> Settled:
+        """Choose what counts.
 
-    def _forget(self, name: str) -> None:
-        if name == PARTITION_KEY:
-            self.record = None
-        elif name == VERSIONS_KEY:
-            self.schedule = None
-        else:
-            self.snapshots.pop(name, None)
+        That is the snapshot with the largest applied offset, the newest generation's partition record, and the
+        schedule with the highest term (see `ScheduleRecord`).
+
+        A former owner's record can be further than its successor's. It does not count, because the successor deletes
+        the snapshots that belong to it. The other way round there is no danger: an entity that is ahead of the
+        partition's position skips what it has applied.
+        """
+        generations, snapshots = Generations(), {}
+        for name, found in self._snapshots.items():
+            if not found:
+                continue
+            winner = max(found, key=lambda g: (found[g].state.applied, g))
+            snapshots[name] = found[winner]
+            _choose(generations, name, winner, found)
+        record = schedule = None
+        if self._records:
+            newest = max(self._records)
+            _choose(generations, PARTITION_KEY, newest, self._records)
+            record = self._records[newest]
+        if self._schedules:
+            last = max(self._schedules, key=lambda g: (self._schedules[g].term, g))
+            _choose(generations, VERSIONS_KEY, last, self._schedules)
+            schedule = self._schedules[last]
+        return Settled(record, snapshots, schedule, generations)
+
+
+def _choose(generations: Generations, name: str, winner: int, found: Iterable[int]) -> None:
+    generations.won(name, winner)
+    for generation in found:
+        generations.lost(name, generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +146,11 @@ class Takeover:
     models: Mapping[Activation, Model] | None = None
 
 
-TakeOver = Callable[[Mapping[int, Recovering], int], Awaitable[Mapping[int, Takeover]]]
-"""Settles with which versions some recovered partitions go on, for a generation."""
+TakeOver = Callable[[Mapping[int, Settled], int], Awaitable[Mapping[int, Takeover]]]
+"""Says with which versions some recovered partitions go on, for a generation."""
 
 
-async def as_they_are(found: Mapping[int, Recovering], generation: int) -> Mapping[int, Takeover]:  # noqa: ARG001
+async def as_they_are(found: Mapping[int, Settled], generation: int) -> Mapping[int, Takeover]:  # noqa: ARG001
     """Go on with the pipeline's models, whatever scored before."""
     return {partition: Takeover() for partition in found}
 
@@ -195,48 +218,56 @@ class StateStore(stores.Store[bytes, Any]):
         """Hand what was recovered to the pipeline; an error stops the worker instead of being swallowed."""
         try:
             self._raise_failed()
-            generation, entities = self.member_of, 0
-            waiting = sorted({tp.partition for tp in active_tps} - self.ready)
-            read = {partition: self.recovering.pop(partition, Recovering()) for partition in waiting}
-            found = {partition: await self._whole(partition, recovered) for partition, recovered in read.items()}
-            settled = await self.table_.take_over(found, generation)
-            if self.member_of != generation:
-                return  # the group has changed meanwhile: all this is read back again
-            for partition, recovered in found.items():
-                entities += self.complete(partition, recovered, settled[partition])
+            entities, found = 0, dict[int, Settled]()
+            for partition in sorted({tp.partition for tp in active_tps} - self.ready):
+                if self._current():
+                    found[partition] = await self._settled(partition)
+            taken = await self.table_.take_over(found, self.member_of) if self._current() else {}
+            for partition, settled in found.items() if self._current() else ():
+                entities += self.complete(partition, settled, taken[partition])
             self.table_.recovered(len(self.ready), entities, time.monotonic() - self.began)
         except Exception as error:
             log.exception("recovery failed", error_type="state", stage="receiving")
             self.failed = error
             await self.app.crash(error)
 
+    def _current(self) -> bool:
+        """Tell whether the recovery that ends is of the present assignment.
+
+        Faust ends one in a task of its own, which may run when the next assignment has come and has dropped what was
+        read: a partition completed then would be an empty one that counts as recovered.
+        """
+        recovery = self.app.tables.recovery
+        same: bool = recovery._generation_id == self.member_of and not recovery.signal_recovery_start.is_set()
+        return same
+
     def _raise_failed(self) -> None:
         if self.failed is not None:
             raise self.failed
 
-    async def _whole(self, partition: int, found: Recovering) -> Recovering:
-        """Return what was read of a partition; if some of it is damaged, nothing but that it begins anew."""
-        if found.damaged:
+    async def _settled(self, partition: int) -> Settled:
+        """Return what counts of a partition; if some of it is damaged, nothing but that it begins anew."""
+        found = self.recovering.pop(partition, None) or Recovering()
+        damaged = found.damaged
+        if damaged:
             log.error(
                 "state is damaged; the partition is rebuilt from its source topic",
-                partition=partition, records=len(found.damaged), first=str(found.damaged[0]),
+                partition=partition, records=len(damaged), first=str(damaged[0]),
             )  # fmt: skip
             await self.table_.erase(partition, found.keys)
-            found = Recovering()
-            found.record = PartitionRecord(position=0)  # from the beginning, not from the committed offset
-        return found
+            # from the beginning, not from the committed offset
+            return Settled(PartitionRecord(position=0), {}, None, Generations())
+        return found.settle()
 
-    def complete(self, partition: int, found: Recovering, settled: Takeover) -> int:
+    def complete(self, partition: int, found: Settled, taken: Takeover) -> int:
         """Finish the recovery of one partition and return the number of entities it has."""
-        expired = self.table_.pipeline.restore(
-            partition, found.record, found.snapshots, settled.schedule, settled.models
-        )
+        expired = self.table_.pipeline.restore(partition, found.record, found.snapshots, taken.schedule, taken.models)
         for note in self.table_.pipeline.partitions[partition].notes:
             log.warning("not taken over", partition=partition, reason=note)
-        self.generations[partition] = found.generations
         late = self.recovering.pop(partition, Recovering())  # came after the end of the log was reached, see `apply`
         for key in late.keys:
             found.generations.lost(*split_key(key))
+        self.generations[partition] = found.generations
         for entity in expired:
             found.generations.retire(entity)
         self.ready.add(partition)
@@ -297,7 +328,7 @@ class StateTable(faust.Table):
     erase
         Deletes keys of one changelog partition, confirmed by the broker when it returns.
     take_over
-        Settles with which versions of models recovered partitions go on.
+        Says with which versions of models recovered partitions go on.
     recovered
         Told of each finished recovery: partitions held, entities read back, seconds.
     """

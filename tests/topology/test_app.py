@@ -1,5 +1,7 @@
 """The app of one stream, put together without a broker."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from faust.types import TP
@@ -91,3 +93,46 @@ async def test_a_lost_generation_drops_state_and_a_kept_one_does_not(app):
     assert store.ready == set()
     assert "e00001" not in store
     assert store.persisted_offset(TP(app.lane.changelog, 0)) == -1
+
+
+async def test_a_recovery_that_ends_after_the_next_assignment_has_come_completes_nothing(app):
+    """What it had read is dropped by then: completed, the partition would be empty and count as recovered."""
+    store, recovery = app.table.data, app.tables.recovery
+    source, state = TP(app.lane.topic, 0), TP(app.lane.changelog, 0)
+    await store.on_rebalance({source}, set(), {source}, generation_id=7)
+    recovery._generation_id = 7  # as Faust sets it once it knows of the assignment
+    await store.on_rebalance({source}, set(), {source}, generation_id=8)
+    await store.on_recovery_completed({state}, set())
+    assert store.ready == set()
+    recovery._generation_id = 8
+    recovery.signal_recovery_start.set()  # told, but not begun
+    await store.on_recovery_completed({state}, set())
+    assert store.ready == set()
+    recovery.signal_recovery_start.clear()
+    await store.on_recovery_completed({state}, set())
+    assert store.ready == {0}
+
+
+async def test_a_drift_of_a_partition_that_is_gone_is_counted_without_it(app):
+    pipeline = app.table.pipeline
+    result = fill(pipeline)
+    result.drifts.append(SimpleNamespace(partition=0, model="m", state="drifted"))
+    pipeline.revoke(0)
+    app.processor.observer.chunk(None, result)
+
+
+async def test_a_service_that_does_not_stop_keeps_no_other_from_it(app):
+    stopped = []
+
+    async def nothing():
+        return None
+
+    async def stop():
+        stopped.append("producer")
+
+    async def fail():
+        raise RuntimeError("Event loop is closed")
+
+    app.services = [(nothing, stop), (nothing, fail)]
+    await app.on_shutdown()
+    assert stopped == ["producer"]

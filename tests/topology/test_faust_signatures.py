@@ -56,3 +56,9 @@ def test_faust_still_keeps_its_acknowledgements_where_the_lane_clears_them():
 
 def test_aiokafka_still_reads_the_fetch_wait_when_it_starts():
     assert "self._fetch_max_wait_ms" in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
+
+
+def test_faust_still_says_which_assignment_a_recovery_is_of():
+    assert "self.signal_recovery_start.set()" in inspect.getsource(Recovery.on_rebalance)
+    assert "self._generation_id = generation_id" in inspect.getsource(Recovery.on_rebalance)
+    assert "self.signal_recovery_start.clear()" in inspect.getsource(Recovery._restart_recovery.fun)

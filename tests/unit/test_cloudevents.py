@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwcp_stream import cloudevents
+from dwcp_stream.alerts.identity import EntityDigest, digest
 from dwcp_stream.events import rfc3339
 
 
@@ -21,6 +22,11 @@ def test_binary_mode_headers():
         ("ce_subject", b"link/m"),
         ("content-type", b"application/json"),
     ]
+
+
+@given(st.text(), st.text(min_size=1), st.integers(0), st.floats(allow_nan=False))
+def test_the_shared_digest_is_the_digest(before, entity, after, ts):
+    assert EntityDigest(["x", before], [after, "y"])(entity, ts) == digest("x", before, entity, after, "y", ts)
 
 
 @given(st.floats(-62_135_596_800.0, 253_402_300_799.0))

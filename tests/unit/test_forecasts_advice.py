@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -74,6 +74,8 @@ ANY = st.floats(allow_nan=True, allow_infinity=True)
 
 
 @given(ANY, ANY, ANY, ANY, st.floats(0, 1))
+@example(1.8e302, 0.0, 0.0, 0.0, 0.0)
+@example(0.0, 1.8e308, 0.0, 1.8e308, 1.0)
 def test_advice_is_within_its_bounds_whatever_the_forecast(bandwidth, latency, loss, jitter, sure):
     streams, size = advised(bandwidth, latency, loss, jitter, sure)
     assert 2 <= streams <= 16

@@ -10,7 +10,7 @@ from dwcp_stream.activations import Activation, ScheduleRecord, decode_schedule,
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.errors import BrokerError, ModelError
 from dwcp_stream.kafka.activator import MARGIN_SECONDS, Activator
-from dwcp_stream.kafka.generations import PARTITION_KEY, VERSIONS_KEY, Generations, make_key, split_key
+from dwcp_stream.kafka.generations import PARTITION_KEY, VERSIONS_KEY, make_key, split_key
 from dwcp_stream.kafka.store import Recovering
 from dwcp_stream.loading import BoundModels
 from dwcp_stream.pipeline import Pipeline
@@ -65,7 +65,7 @@ class Bench:
 
     async def assign(self, recovered=None):
         """Take partition 0 over, as the store does."""
-        recovered = recovered or Recovering()
+        recovered = recovered or Recovering().settle()
         settled = (await self.activator.take_over({0: recovered}, GENERATION))[0]
         self.pipeline.restore(0, recovered.record, {}, settled.schedule, settled.models)
         self.store.generations[0] = recovered.generations
@@ -95,7 +95,7 @@ def recovered(position=None, models=None, schedule=(), term=0, generation=5):
     if schedule:
         record = ScheduleRecord(term=term, activations=schedule_of(Activation(*a) for a in schedule))
         found.apply(make_key(VERSIONS_KEY, generation), encode_schedule(record), bytes)
-    return found
+    return found.settle()
 
 
 async def test_the_first_owner_writes_down_what_it_begins_with(bench):
@@ -234,8 +234,9 @@ def test_what_a_former_owner_writes_late_counts_for_nothing():
             records = [(make_key(VERSIONS_KEY, g), r) for g, r in zip(generations, (late, new), strict=True)]
             for i in order:
                 found.apply(records[i][0], encode_schedule(records[i][1]), bytes)
-            assert found.schedule == new
-            assert found.generations.stale() == [(VERSIONS_KEY, 7)]
+            settled = found.settle()
+            assert settled.schedule == new
+            assert settled.generations.stale() == [(VERSIONS_KEY, 7)]
 
 
 def test_of_one_term_the_later_generation_counts():
@@ -245,13 +246,18 @@ def test_of_one_term_the_later_generation_counts():
         found = Recovering()
         for generation, record in records:
             found.apply(make_key(VERSIONS_KEY, generation), encode_schedule(record), bytes)
-        assert found.schedule == two
+        assert found.settle().schedule == two
 
 
-def test_what_is_deleted_is_not_read_back():
-    found = recovered(40, {probe.MODEL: 1}, [(0, probe.MODEL, 1)])
-    for name in (PARTITION_KEY, VERSIONS_KEY):
-        found.apply(make_key(name, 5), None, bytes)
-    assert found.record is None
-    assert found.schedule is None
-    assert isinstance(found.generations, Generations)
+def test_a_deleted_schedule_is_not_read_back():
+    found = Recovering()
+    record = ScheduleRecord(activations=(Activation(0, probe.MODEL, 1),))
+    found.apply(make_key(VERSIONS_KEY, 5), encode_schedule(record), bytes)
+    found.apply(make_key(VERSIONS_KEY, 5), None, bytes)
+    assert found.settle().schedule is None
+
+
+def test_a_damaged_schedule_is_damage():
+    found = Recovering()
+    found.apply(make_key(VERSIONS_KEY, 5), encode_schedule(ScheduleRecord(term=1))[:-1], bytes)
+    assert len(found.damaged) == 1

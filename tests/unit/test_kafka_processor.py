@@ -1,9 +1,11 @@
 """What becomes of fetched chunks: processed, stale, refetched, accepted with a hole, or broken."""
 
 import asyncio
+import threading
 from types import SimpleNamespace
 
 import pytest
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from dwcp_stream.kafka.checkpoint import Checkpointer
@@ -33,6 +35,7 @@ class Bench:
     def __init__(self, stream, pipeline=None):
         self.lane, self.seen, self.sought, self.sent = Lane("t", "c"), Seen(), [], []
         self.pipeline = pipeline or Pipeline(stream)
+        self.pipeline.assign(0)
 
         async def seek(where):
             self.sought.append(where)
@@ -94,6 +97,22 @@ async def test_the_missing_chunk_comes_with_the_second_fetch(bench):
     assert sum(n for _, n in bench.seen.chunks) == 6
 
 
+@pytest.mark.parametrize("error", [IllegalStateError("not assigned"), TimeoutError()])
+async def test_a_partition_that_cannot_be_sought_is_left_alone(bench, error):
+    """It was lost meanwhile, or the broker is away: neither is a reason to stop the worker."""
+
+    async def seek(where):
+        raise error
+
+    await bench.processor(bench.fetch([0, 1]), GENERATION)
+    bench.processor.seek = seek
+    for _ in range(2):
+        await bench.processor(bench.fetch([5, 6]), GENERATION)
+    assert bench.pipeline.partitions[0].position == 2
+    assert bench.processor.broken is None
+    assert bench.lane.in_flight[TP("t", 0)] == 0
+
+
 @pytest.mark.parametrize("why", ["generation", "round", "partition"])
 async def test_stale_chunks_change_nothing_and_are_let_go(bench, why):
     chunk = bench.fetch([0, 1], partition=1 if why == "partition" else 0)
@@ -101,13 +120,14 @@ async def test_stale_chunks_change_nothing_and_are_let_go(bench, why):
         bench.lane.clear()
     await bench.processor(chunk, GENERATION - 1 if why == "generation" else GENERATION)
     assert not bench.seen.chunks
-    assert not bench.pipeline.partitions
+    assert set(bench.pipeline.partitions) == {0}
+    assert bench.pipeline.partitions[0].position is None
     assert bench.lane.in_flight[TP("t", chunk.partition)] == 0
 
 
 async def test_a_bug_in_the_pipeline_stops_everything(tmp_path):
     class Broken(Pipeline):
-        def process(self, chunk):
+        def process(self, chunk, state=None):
             raise ZeroDivisionError
 
     bench = Bench(None, Broken(probe.write_definition(tmp_path, "t")))
@@ -116,6 +136,26 @@ async def test_a_bug_in_the_pipeline_stops_everything(tmp_path):
     assert isinstance(bench.processor.broken, ZeroDivisionError)
     await bench.processor(bench.fetch([0]), GENERATION)  # dropped: the state may be half changed
     assert not bench.seen.chunks
+
+
+async def test_a_partition_revoked_while_a_chunk_is_processed_does_not_come_back_empty(tmp_path):
+    """Its state would be that of the chunk alone, with the highest offsets of all: it would win over the real one."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Pipeline):
+        def process(self, *args):
+            begun.set()
+            assert go_on.wait(10)
+            return super().process(*args)
+
+    bench = Bench(None, Slow(probe.write_definition(tmp_path, "t")))
+    under_way = asyncio.create_task(bench.processor(bench.fetch([0, 1]), GENERATION))
+    assert await asyncio.to_thread(begun.wait, 10)
+    bench.pipeline.revoke(0)
+    go_on.set()
+    await under_way
+    assert not bench.pipeline.partitions
+    assert not bench.pipeline.copy()
 
 
 async def test_chunks_go_on_while_a_checkpoint_is_being_written(bench):
@@ -190,4 +230,5 @@ async def test_what_waited_at_a_gate_is_dropped_when_the_partition_has_gone(benc
     bench.lane.clear()
     gate.opened.set()
     await under_way
-    assert not bench.pipeline.partitions
+    assert not bench.seen.chunks
+    assert bench.pipeline.partitions[0].position is None

@@ -1,0 +1,105 @@
+"""Fetches and seeks of the chunk lane: nothing that was taken is lost between Faust's consumer and its thread."""
+
+from types import SimpleNamespace
+
+import pytest
+from aiokafka.errors import IllegalStateError
+from faust.types import TP
+
+from dwcp_stream.kafka.lane import FetchedChunk, Lane, LaneConsumer, LaneThread
+
+SOURCE, CHANGELOG, OTHER = TP("t", 0), TP("c", 0), TP("control", 0)
+
+
+class Fetching:
+    """A consumer thread whose fetch takes records of `tp`, after something has happened meanwhile."""
+
+    def __init__(self, tp, meanwhile=lambda consumer: None):
+        self.tp, self.meanwhile, self.sought = tp, meanwhile, []
+        self.consumer = object.__new__(LaneConsumer)
+        self.consumer.lane = Lane("t", "c")
+        self.consumer.flow_active, self.consumer._active_partitions = True, {SOURCE, CHANGELOG, OTHER}
+        self.consumer._buffered_partitions = set()
+        self.thread = object.__new__(LaneThread)
+        self.thread.consumer = self.consumer
+        subscriptions = SimpleNamespace(fetch_context=lambda: self)
+        fetcher = SimpleNamespace(_closed=False, _subscriptions=subscriptions, fetched_records=self.fetched_records)
+        self.kafka = SimpleNamespace(_closed=False, _fetcher=fetcher, seek=self.seek)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def seek(self, tp, offset):
+        self.sought.append((tp, offset))
+
+    async def fetched_records(self, tps, timeout, max_records):  # noqa: ASYNC109  aiokafka's
+        self.meanwhile(self.consumer)
+        records = [SimpleNamespace(topic=self.tp.topic, partition=0, offset=o, timestamp=0) for o in (7, 8)]
+        return {self.tp: [SimpleNamespace(**vars(r), timestamp_type=0) for r in records]}
+
+    async def fetch(self):
+        return await self.thread._fetch_records(self.kafka, {self.tp}, 1.0, 10)
+
+
+def rebalanced(consumer):
+    """Paused for recovery, as all partitions are when they have just been assigned."""
+    consumer._active_partitions.clear()
+
+
+def suspended(consumer):
+    consumer.flow_active = False
+
+
+@pytest.mark.parametrize("tp", [SOURCE, CHANGELOG])
+async def test_what_is_taken_comes_as_one_chunk(tp):
+    fetching = Fetching(tp)
+    ((chunk,),) = (await fetching.fetch()).values()
+    assert isinstance(chunk, FetchedChunk)
+    assert [r.offset for r in chunk.records] == [7, 8]
+    assert fetching.sought == []
+
+
+async def test_other_topics_come_as_they_are():
+    ((first, _),) = (await Fetching(OTHER).fetch()).values()
+    assert first.offset == 7
+    assert not isinstance(first, FetchedChunk)
+
+
+@pytest.mark.parametrize("tp", [SOURCE, CHANGELOG, OTHER])
+@pytest.mark.parametrize("meanwhile", [rebalanced, suspended])
+async def test_a_fetch_that_outlasts_a_rebalance_gives_back_what_nobody_would_be_given(tp, meanwhile):
+    fetching = Fetching(tp, meanwhile)
+    assert await fetching.fetch() == {}
+    assert fetching.sought == [(tp, 7)]
+
+
+async def test_records_of_a_lost_partition_are_only_dropped():
+    fetching = Fetching(SOURCE, rebalanced)
+
+    def seek(tp, offset):
+        raise IllegalStateError("not assigned")
+
+    fetching.kafka.seek = seek
+    assert await fetching.fetch() == {}
+
+
+@pytest.mark.parametrize("sought", [False, True])
+async def test_a_chunk_of_before_a_seek_is_dropped_and_one_of_before_a_rebalance_is_not(monkeypatch, sought):
+    """The round says only what is in flight: records taken after the last seek would come no second time."""
+    fetching = Fetching(CHANGELOG)
+    consumer, lane = fetching.consumer, fetching.consumer.lane
+
+    async def getmany(self, active_partitions, timeout):  # noqa: ASYNC109  Faust's
+        taken = await fetching.fetch()
+        lane.clear()
+        lane.epoch[CHANGELOG] += sought
+        return taken
+
+    monkeypatch.setattr(LaneConsumer.__base__, "_getmany", getmany)
+    taken = await consumer._getmany({CHANGELOG}, 1.0)
+    assert bool(taken) != sought
+    if not sought:
+        assert taken[CHANGELOG][0].round == lane.round
