@@ -81,7 +81,7 @@ class ModelFollower:
             await self._load(binding, version)
         try:
             await self._publish()
-            if not self.app.rebalancing:
+            if not self.app.rebalancing and not self.app.should_stop:  # the consumer may be gone before this task
                 await self.app.activator.follow()
         except BrokerError as error:
             log.warning("it is tried again", error=str(error), error_type=error.error_type)

@@ -25,7 +25,7 @@ from dwcp_stream.activations import (
 from dwcp_stream.errors import BrokerError, ModelError
 from dwcp_stream.kafka.checkpoint import Record
 from dwcp_stream.kafka.generations import VERSIONS_KEY, make_key
-from dwcp_stream.kafka.recovering import RecoveredState
+from dwcp_stream.kafka.recovering import Settled
 from dwcp_stream.kafka.store import StateStore, Takeover
 from dwcp_stream.partition import Partition
 from dwcp_stream.pipeline import Pipeline
@@ -91,7 +91,7 @@ class Activator:
 
     # --- when a partition comes to this worker ----------------------------------------------------------
 
-    async def take_over(self, found: Mapping[int, RecoveredState], generation: int) -> Mapping[int, Takeover]:
+    async def take_over(self, found: Mapping[int, Settled], generation: int) -> Mapping[int, Takeover]:
         """Settle with which versions recovered partitions go on, and write that down before any sample is scored.
 
         Those that the former owner had written down, up to the offsets it had. What cannot be loaded any more gives
@@ -108,7 +108,7 @@ class Activator:
             recovered.generations.won(VERSIONS_KEY, generation)
         return settled
 
-    async def _settle(self, recovered: RecoveredState) -> Takeover:
+    async def _settle(self, recovered: Settled) -> Takeover:
         record, serving = recovered.record, {m.name: m for m in self.pipeline.models}
         position = record.position if record else 0
         if recovered.schedule is not None:

@@ -81,7 +81,7 @@ OWN = (
     ("predictions", "entity", "forecasts, incident probabilities, advice", _kept(7), False),
     ("drift", "stream/model", "stable, warning, drifted, with the numbers", _kept(30), False),
     ("accuracy", "stream/model/version/arm/horizon", "realised errors by bucket", _kept(30), False),
-    ("models", "model", "loaded, refused, promoted; active aliases", {"cleanup.policy": "compact"}, True),
+    ("models", "model", "versions loaded or refused, with the reason", {"cleanup.policy": "compact"}, True),
     (
         "deadletter",
         "source topic/partition/offset",

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dwcp_stream.activations import ScheduleRecord, decode_schedule
@@ -11,14 +11,14 @@ from dwcp_stream.kafka.generations import PARTITION_KEY, VERSIONS_KEY, Generatio
 from dwcp_stream.windows.snapshot import EntitySnapshot, PartitionRecord, decode_partition_record
 
 
-@dataclass(slots=True)
-class RecoveredState:
-    """The state of a partition as its changelog has it; empty if it has none."""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What counts of all that has been read of one partition's changelog."""
 
-    record: PartitionRecord | None = None
-    schedule: ScheduleRecord | None = None
-    snapshots: dict[str, EntitySnapshot] = field(default_factory=dict)
-    generations: Generations = field(default_factory=Generations)
+    record: PartitionRecord | None
+    snapshots: dict[str, EntitySnapshot]
+    schedule: ScheduleRecord | None
+    generations: Generations
 
 
 class Recovering:
@@ -40,7 +40,8 @@ class Recovering:
         name, generation = split_key(key)
         if value is None:
             self.keys.discard(key)
-            self._of(name).pop(generation, None)
+            own: dict[str, dict[int, Any]] = {PARTITION_KEY: self._records, VERSIONS_KEY: self._schedules}
+            (own[name] if name in own else self._snapshots[name]).pop(generation, None)
             return
         self.keys.add(key)
         try:
@@ -55,36 +56,33 @@ class Recovering:
         except StateError as error:
             self.damaged.append(error)
 
-    def _of(self, name: str) -> dict[int, Any]:
-        if name == PARTITION_KEY:
-            return self._records
-        return self._schedules if name == VERSIONS_KEY else self._snapshots[name]
+    def settle(self) -> Settled:
+        """Choose what counts.
 
-    def settle(self) -> RecoveredState:
-        """Choose what counts of what was read.
+        That is the snapshot with the largest applied offset, the newest generation's partition record, and the
+        schedule with the highest term (see `ScheduleRecord`).
 
-        Of an entity that is the snapshot with the largest applied offset, of the partition the record of the newest
-        generation, of the schedules the one with the highest term.
-
-        A former owner's partition record can be further than its successor's. It does not count, because the successor
-        deletes the snapshots that belong to it. The other way round there is no danger: an entity that is ahead of the
+        A former owner's record can be further than its successor's. It does not count, because the successor deletes
+        the snapshots that belong to it. The other way round there is no danger: an entity that is ahead of the
         partition's position skips what it has applied.
         """
-        found = RecoveredState()
-        for name, held in self._snapshots.items():
-            if held:
-                winner = max(held, key=lambda g: (held[g].state.applied, g))
-                found.snapshots[name] = held[winner]
-                _choose(found.generations, name, winner, held)
+        generations, snapshots = Generations(), {}
+        for name, found in self._snapshots.items():
+            if not found:
+                continue
+            winner = max(found, key=lambda g: (found[g].state.applied, g))
+            snapshots[name] = found[winner]
+            _choose(generations, name, winner, found)
+        record = schedule = None
         if self._records:
             newest = max(self._records)
-            found.record = self._records[newest]
-            _choose(found.generations, PARTITION_KEY, newest, self._records)
+            _choose(generations, PARTITION_KEY, newest, self._records)
+            record = self._records[newest]
         if self._schedules:
             last = max(self._schedules, key=lambda g: (self._schedules[g].term, g))
-            found.schedule = self._schedules[last]
-            _choose(found.generations, VERSIONS_KEY, last, self._schedules)
-        return found
+            _choose(generations, VERSIONS_KEY, last, self._schedules)
+            schedule = self._schedules[last]
+        return Settled(record, snapshots, schedule, generations)
 
 
 def _choose(generations: Generations, name: str, winner: int, found: Iterable[int]) -> None:

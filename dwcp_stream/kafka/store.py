@@ -17,7 +17,7 @@ from structlog import get_logger
 
 from dwcp_stream.activations import Activation, Schedule
 from dwcp_stream.kafka.generations import Generations, split_key
-from dwcp_stream.kafka.recovering import RecoveredState, Recovering
+from dwcp_stream.kafka.recovering import Recovering, Settled
 from dwcp_stream.scoring import Model
 from dwcp_stream.windows.snapshot import EntitySnapshot, PartitionRecord
 from dwcp_stream.windows.view import EntityView
@@ -62,11 +62,11 @@ class Takeover:
     models: Mapping[Activation, Model] | None = None
 
 
-TakeOver = Callable[[Mapping[int, RecoveredState], int], Awaitable[Mapping[int, Takeover]]]
-"""Settles with which versions some recovered partitions go on, for a generation."""
+TakeOver = Callable[[Mapping[int, Settled], int], Awaitable[Mapping[int, Takeover]]]
+"""Says with which versions some recovered partitions go on, for a generation."""
 
 
-async def as_they_are(found: Mapping[int, RecoveredState], generation: int) -> Mapping[int, Takeover]:  # noqa: ARG001
+async def as_they_are(found: Mapping[int, Settled], generation: int) -> Mapping[int, Takeover]:  # noqa: ARG001
     """Go on with the pipeline's models, whatever scored before."""
     return {partition: Takeover() for partition in found}
 
@@ -134,17 +134,13 @@ class StateStore(stores.Store[bytes, Any]):
         """Hand what was recovered to the pipeline; an error stops the worker instead of being swallowed."""
         try:
             self._raise_failed()
-            generation, entities = self.member_of, 0
-            waiting = sorted({tp.partition for tp in active_tps} - self.ready)
-            read = {partition: self.recovering.pop(partition, Recovering()) for partition in waiting}
-            found = {partition: await self._settled(partition, recovering) for partition, recovering in read.items()}
-            if not self._current(generation):
-                return
-            taken = await self.table_.take_over(found, generation)
-            if not self._current(generation):
-                return
-            for partition, recovered in found.items():
-                entities += self.complete(partition, recovered, taken[partition])
+            generation, entities, found = self.member_of, 0, dict[int, Settled]()
+            for partition in sorted({tp.partition for tp in active_tps} - self.ready):
+                if self._current(generation):
+                    found[partition] = await self._settled(partition)
+            taken = await self.table_.take_over(found, generation) if self._current(generation) else {}
+            for partition, settled in found.items() if self._current(generation) else ():
+                entities += self.complete(partition, settled, taken[partition])
             self.table_.recovered(len(self.ready), entities, time.monotonic() - self.began)
         except Exception as error:
             log.exception("recovery failed", error_type="state", stage="receiving")
@@ -155,7 +151,7 @@ class StateStore(stores.Store[bytes, Any]):
         """Tell whether the recovery that ends is of the present assignment.
 
         Faust ends one in a task of its own, which may run when the next assignment has come and has dropped what was
-        read: a partition completed then would be an empty one that counts as recovered. All is read back again then.
+        read: a partition completed then would be an empty one that counts as recovered.
         """
         recovery = self.app.tables.recovery
         same: bool = recovery._generation_id == self.member_of == generation
@@ -165,27 +161,29 @@ class StateStore(stores.Store[bytes, Any]):
         if self.failed is not None:
             raise self.failed
 
-    async def _settled(self, partition: int, found: Recovering) -> RecoveredState:
-        """Return what was read of a partition; if some of it is damaged, nothing but that it begins anew."""
-        if not found.damaged:
-            return found.settle()
-        log.error(
-            "state is damaged; the partition is rebuilt from its source topic",
-            partition=partition, records=len(found.damaged), first=str(found.damaged[0]),
-        )  # fmt: skip
-        await self.table_.erase(partition, found.keys)
-        return RecoveredState(PartitionRecord(position=0))  # from the beginning, not from the committed offset
+    async def _settled(self, partition: int) -> Settled:
+        """Return what counts of a partition; if some of it is damaged, nothing but that it begins anew."""
+        found = self.recovering.pop(partition, None) or Recovering()
+        damaged = found.damaged
+        if damaged:
+            log.error(
+                "state is damaged; the partition is rebuilt from its source topic",
+                partition=partition, records=len(damaged), first=str(damaged[0]),
+            )  # fmt: skip
+            await self.table_.erase(partition, found.keys)
+            # from the beginning, not from the committed offset
+            return Settled(PartitionRecord(position=0), {}, None, Generations())
+        return found.settle()
 
-    def complete(self, partition: int, found: RecoveredState, taken: Takeover) -> int:
+    def complete(self, partition: int, found: Settled, taken: Takeover) -> int:
         """Finish the recovery of one partition and return the number of entities it has."""
-        pipeline = self.table_.pipeline
-        expired = pipeline.restore(partition, found.record, found.snapshots, taken.schedule, taken.models)
-        for note in pipeline.partitions[partition].notes:
+        expired = self.table_.pipeline.restore(partition, found.record, found.snapshots, taken.schedule, taken.models)
+        for note in self.table_.pipeline.partitions[partition].notes:
             log.warning("not taken over", partition=partition, reason=note)
-        self.generations[partition] = found.generations
         late = self.recovering.pop(partition, Recovering())  # came after the end of the log was reached, see `apply`
         for key in late.keys:
             found.generations.lost(*split_key(key))
+        self.generations[partition] = found.generations
         for entity in expired:
             found.generations.retire(entity)
         self.ready.add(partition)
@@ -246,7 +244,7 @@ class StateTable(faust.Table):
     erase
         Deletes keys of one changelog partition, confirmed by the broker when it returns.
     take_over
-        Settles with which versions of models recovered partitions go on.
+        Says with which versions of models recovered partitions go on.
     recovered
         Told of each finished recovery: partitions held, entities read back, seconds.
     """

@@ -150,6 +150,8 @@ class Metrics:
     def model(self, stream: str, model: str, number: int) -> None:
         """Record which version of a model scores."""
         self.set("dwcp_pba_model_version", number, stream, model)
+        for counter in ("dwcp_model_swaps_total", "dwcp_model_refusals_total"):
+            self.count(counter, 0, stream, model)
 
     def swapped(self, stream: str, model: str, number: int) -> None:
         """Count a partition that moved to another version of a model."""

@@ -6,7 +6,7 @@ import io
 import json
 import runpy
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -20,9 +20,11 @@ from jsonschema import Draft7Validator
 from dwcp_stream.asyncapi.document import document, to_yaml
 from dwcp_stream.backtest import backtest
 from dwcp_stream.chunk import Chunk
+from dwcp_stream.events import ModelAction, ModelEvent, rfc3339
 from dwcp_stream.kafka.catalogue import catalogue
 from dwcp_stream.loading import bound_models
 from dwcp_stream.pipeline import Pipeline
+from dwcp_stream.registry.payload import build_model_event
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import load_streams
 from dwcp_stream.streams.decode import ChunkDecoder
@@ -35,7 +37,7 @@ FILE = ROOT / "docs/asyncapi.yaml"
 ETCD = ROOT / "tests/data/etcd/dev_r3.csv.gz"
 STREAMS = load_streams(ROOT / "config/streams")
 DOCUMENT = yaml.safe_load(FILE.read_text())
-NEVER_WRITTEN = {"models", "feedback", "control"}
+NEVER_WRITTEN = {"feedback", "control"}
 
 
 def resolve(reference: dict[str, str]) -> Any:
@@ -94,7 +96,7 @@ def test_every_reference_leads_somewhere_and_every_schema_is_one():
 
 def test_examples_in_the_pages_are_valid():
     shown = [b for page in PAGES for b in blocks(page) if b.language == "json"]
-    assert {b.marks[1] for b in shown} >= {"Alert", "Prediction", "Drift", "Accuracy"}
+    assert {b.marks[1] for b in shown} >= {"Alert", "Prediction", "Drift", "Accuracy", "ModelEvent"}
     for block in shown:
         assert block.marks[0] == "schema", block
         assert not complain(schema_of(block.marks[1]), json.loads(block.text)), block
@@ -152,6 +154,19 @@ def test_messages_are_as_the_document_says(published):
         assert not complain(headers, plain)
         if output.topic != "deadletter":
             assert not complain(payload, msgspec.json.decode(output.value))
+
+
+@pytest.mark.parametrize("action", get_args(ModelAction))
+def test_what_a_worker_says_of_models_is_as_the_document_says(action):
+    event = ModelEvent(
+        stream="node", model="node-gbt", alias="champion", version=2, action=action, reason="", serving=1,
+        event_time=rfc3339(1e9),
+    )  # fmt: skip
+    output = build_model_event(event)
+    message = resolve(DOCUMENT["channels"][output.topic]["messages"]["ModelEvent"])
+    assert not complain(validator(message["headers"]), {key: value.decode() for key, value in output.headers})
+    assert not complain(schema_of("ModelEvent"), msgspec.json.decode(output.value))
+    assert output.key == b"node-gbt"
 
 
 def test_a_message_that_is_not_as_the_document_says_is_noticed(published):

@@ -9,7 +9,6 @@ from prometheus_client import CollectorRegistry
 
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.kafka.outputs import KafkaOutputs
-from dwcp_stream.kafka.store import as_they_are
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.settings import Settings
 from dwcp_stream.telemetry.health import Liveness, Readiness
@@ -99,8 +98,14 @@ async def test_a_lost_generation_drops_state_and_a_kept_one_does_not(app):
 async def test_a_recovery_that_ends_after_the_next_assignment_has_come_completes_nothing(app):
     """What it had read is dropped by then: completed, the partition would be empty and count as recovered."""
     store, recovery = app.table.data, app.tables.recovery
-    app.table.take_over = as_they_are
     source, state = TP(app.lane.topic, 0), TP(app.lane.changelog, 0)
+    written = []
+
+    async def write(records):
+        written.extend(records)
+        return {0: 0}
+
+    app.activator.write = write
     await store.on_rebalance({source}, set(), {source}, generation_id=7)
     recovery._generation_id = 7  # as Faust sets it once it knows of the assignment
     await store.on_rebalance({source}, set(), {source}, generation_id=8)
@@ -111,8 +116,26 @@ async def test_a_recovery_that_ends_after_the_next_assignment_has_come_completes
     await store.on_recovery_completed({state}, set())
     assert store.ready == set()
     recovery.signal_recovery_start.clear()
+    assert not written
     await store.on_recovery_completed({state}, set())
     assert store.ready == {0}
+    assert [key for _, key, _ in written] == [b"\0versions@8"]
+
+
+async def test_an_assignment_that_comes_while_the_versions_are_written_down_completes_nothing(app):
+    store, recovery = app.table.data, app.tables.recovery
+    source, state = TP(app.lane.topic, 0), TP(app.lane.changelog, 0)
+
+    async def write(records):
+        await store.on_rebalance({source}, set(), {source}, generation_id=8)
+        return {0: 0}
+
+    app.activator.write = write
+    await store.on_rebalance({source}, set(), {source}, generation_id=7)
+    recovery._generation_id = 7
+    await store.on_recovery_completed({state}, set())
+    assert store.ready == set()
+    assert not app.table.pipeline.partitions
 
 
 async def test_a_drift_of_a_partition_that_is_gone_is_counted_without_it(app):

@@ -2,7 +2,6 @@
 
 import asyncio
 from types import SimpleNamespace
-from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from dwcp_stream.chunk import Chunk
 from dwcp_stream.errors import BrokerError, ModelError
 from dwcp_stream.kafka.activator import MARGIN_SECONDS, Activator
 from dwcp_stream.kafka.generations import PARTITION_KEY, VERSIONS_KEY, make_key, split_key
-from dwcp_stream.kafka.recovering import RecoveredState, Recovering
+from dwcp_stream.kafka.recovering import Recovering
 from dwcp_stream.loading import BoundModels
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.settings import Settings
@@ -66,7 +65,7 @@ class Bench:
 
     async def assign(self, recovered=None):
         """Take partition 0 over, as the store does."""
-        recovered = recovered or RecoveredState()
+        recovered = recovered or Recovering().settle()
         settled = (await self.activator.take_over({0: recovered}, GENERATION))[0]
         self.pipeline.restore(0, recovered.record, {}, settled.schedule, settled.models)
         self.store.generations[0] = recovered.generations
@@ -250,13 +249,15 @@ def test_of_one_term_the_later_generation_counts():
         assert found.settle().schedule == two
 
 
-def test_what_is_deleted_is_not_read_back():
-    found, record = Recovering(), ScheduleRecord(term=1, activations=(Activation(0, probe.MODEL, 1),))
-    for name, value in (
-        (PARTITION_KEY, encode_partition_record(PartitionRecord(position=40))),
-        (VERSIONS_KEY, encode_schedule(record)),
-    ):
-        found.apply(make_key(name, 5), value, bytes)
-        found.apply(make_key(name, 5), None, bytes)
-    assert found.settle() == RecoveredState(generations=ANY)
-    assert not found.keys
+def test_a_deleted_schedule_is_not_read_back():
+    found = Recovering()
+    record = ScheduleRecord(activations=(Activation(0, probe.MODEL, 1),))
+    found.apply(make_key(VERSIONS_KEY, 5), encode_schedule(record), bytes)
+    found.apply(make_key(VERSIONS_KEY, 5), None, bytes)
+    assert found.settle().schedule is None
+
+
+def test_a_damaged_schedule_is_damage():
+    found = Recovering()
+    found.apply(make_key(VERSIONS_KEY, 5), encode_schedule(ScheduleRecord(term=1))[:-1], bytes)
+    assert len(found.damaged) == 1

@@ -230,4 +230,5 @@ async def test_what_waited_at_a_gate_is_dropped_when_the_partition_has_gone(benc
     bench.lane.clear()
     gate.opened.set()
     await under_way
+    assert not bench.seen.chunks
     assert bench.pipeline.partitions[0].position is None

@@ -8,7 +8,7 @@ from faust.types import TP
 from dwcp_stream.errors import NewerStateError
 from dwcp_stream.kafka.checkpoint import Checkpointer
 from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, make_key
-from dwcp_stream.kafka.recovering import RecoveredState, Recovering
+from dwcp_stream.kafka.recovering import Recovering
 from dwcp_stream.windows.snapshot import (
     EntitySnapshot,
     PartitionRecord,
@@ -35,7 +35,7 @@ def read(codec, *records):
     return found
 
 
-def apply(codec, *records) -> RecoveredState:
+def apply(codec, *records):
     return read(codec, *records).settle()
 
 

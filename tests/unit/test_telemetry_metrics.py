@@ -163,6 +163,8 @@ def test_every_method_makes_series_that_prometheus_can_read(metrics):
     metrics.recovery("node", seconds=1.0, entities=2)
     metrics.assigned("node", 4)
     metrics.model("node", "gbt", 3)
+    metrics.swapped("node", "gbt", 4)
+    metrics.refused("node", "gbt")
     metrics.alert("node", "gbt", "firing", "warning", "x", 1.5)
     metrics.detection_latency("node", -0.1)
     metrics.drift("node", "gbt", "adwin", "drifted")
@@ -182,6 +184,9 @@ def test_every_method_makes_series_that_prometheus_can_read(metrics):
     }
     assert families == {spec.name.removesuffix("_total") for spec in CATALOGUE}
     assert value(metrics, "dwcp_drift_state", stream="node", model="gbt", detector="adwin") == 2
+    assert value(metrics, "dwcp_pba_model_version", stream="node", model="gbt") == 4
+    assert value(metrics, "dwcp_model_swaps_total", stream="node", model="gbt") == 1
+    assert value(metrics, "dwcp_model_refusals_total", stream="node", model="gbt") == 1
     assert value(metrics, "dwcp_hole_records_total", stream="node") == 5
     assert value(metrics, "dwcp_ready", stream="node", condition="models") == 0
     assert value(metrics, "dwcp_anomaly_detection_latency_seconds_sum", stream="node") == 0

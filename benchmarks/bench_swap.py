@@ -1,0 +1,232 @@
+"""What a swap of a model's version costs a worker that reads as fast as it can, and what it leaves in memory.
+
+python benchmarks/bench_swap.py
+python benchmarks/bench_swap.py --samples 100000 --swaps 2 --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.bench_ingest import JVM
+from benchmarks.support import ROOT, machine, median, report, say, table
+from benchmarks.telemetry import fill
+from benchmarks.worker_process import BenchmarkError
+from dwcp_stream.chunk import Chunk, ChunkResult
+from dwcp_stream.kafka.catalogue import catalogue
+from dwcp_stream.kafka.topics import admin_client, create_topics
+from dwcp_stream.registry import ModelRepository
+from dwcp_stream.settings import LogSettings, Settings
+from dwcp_stream.streams import load_stream
+from dwcp_stream.telemetry.logs import configure_logging
+from tests.kafka.broker import RealKafka
+from topologies.app import StreamApp
+from topologies.worker import create_worker, started
+
+MODEL, DEADLINE = "consensus-lstm-ae", 120.0
+METHOD = (
+    "A worker of the built-in stream `consensus` with its model, in the process of the benchmark, reads a full topic\n"
+    "of 4 partitions from one Apache Kafka on this machine. By turns, the champion moves to the other of two equal\n"
+    "versions until all partitions have swapped, and then nothing happens for as long. A gap is the time between the\n"
+    "ends of two chunks. The pause of a turn is its longest gap less the median gap of all turns without a swap; so\n"
+    "the pause without a swap is what chunks of uneven length do by themselves. Waited: time for which a chunk stood\n"
+    "at the offset of an activation that was not confirmed yet. Memory: resident, after a quarter of the swaps and\n"
+    "after all."
+)
+
+
+@dataclass
+class Seen:
+    """When chunks ended, when partitions swapped, and how long chunks stood at an activation."""
+
+    ends: list[float] = field(default_factory=list)
+    swaps: int = 0
+    samples: int = 0
+    waited: list[float] = field(default_factory=list)
+
+    def watch(self, app: StreamApp) -> None:
+        """Put itself between the processor and those it talks to."""
+        observer, gate = app.processor.observer, app.activator
+        note, passed = observer.chunk, gate.passed
+
+        def chunk(done: Chunk, result: ChunkResult) -> None:
+            note(done, result)
+            self.ends.append(time.perf_counter())
+            self.swaps += len(result.swaps)
+            self.samples += int(result.counts.sum())
+
+        class Timed:
+            limit = staticmethod(gate.limit)
+
+            @staticmethod
+            async def passed(partition: int) -> None:
+                begun = time.perf_counter()
+                await passed(partition)
+                self.waited.append(time.perf_counter() - begun)
+
+        observer.chunk = chunk  # type: ignore[method-assign]
+        app.processor.gate = Timed()
+
+    def gaps(self, begin: float, end: float) -> list[float]:
+        """Gaps that ended in a stretch of time."""
+        ends = [t for t in self.ends if t <= end]
+        return [b - a for a, b in pairwise(ends) if b >= begin]
+
+
+def two_versions(directory: Path) -> ModelRepository:
+    """A repository with the shipped model, and the same again as version 2."""
+    shutil.copytree(ROOT / "models" / MODEL / "1", directory / MODEL / "1")
+    repository = ModelRepository(directory)
+    files = {p.name: p.read_bytes() for p in (directory / MODEL / "1").iterdir() if p.name != "manifest.json"}
+    manifest = repository.manifest(MODEL, 1)
+    plain = {name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in ("version", "files")}
+    plain["fields"] = [{k: getattr(f, k) for k in f.__struct_fields__} for f in manifest.fields]
+    repository.publish(MODEL, files, plain)
+    repository.set_alias(MODEL, "champion", 1)
+    return repository
+
+
+async def until(done: Callable[[], bool], what: str) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + DEADLINE
+    while not done():
+        if time.monotonic() > end:
+            raise BenchmarkError(f"after {DEADLINE:.0f} s the worker has not {what}")
+        await asyncio.sleep(0.01)
+
+
+def resident() -> int:
+    """Bytes of memory the process holds."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def turns(app: StreamApp, seen: Seen, repository: ModelRepository, options: argparse.Namespace) -> dict[str, Any]:
+    """Swap and do nothing, by turns."""
+    partitions = len(app.table.pipeline.partitions)
+    stretches: dict[str, list[tuple[float, float]]] = {"swap": [], "none": []}
+    memory = []
+
+    async def turn(kind: str, wait: Callable[[], Awaitable[None]]) -> float:
+        begun = time.perf_counter()
+        await wait()
+        stretches[kind].append((begun, time.perf_counter()))
+        if options.samples - seen.samples < options.samples * 0.02:
+            raise BenchmarkError(f"{options.samples} samples are too few for {options.swaps} swaps: raise --samples")
+        return time.perf_counter() - begun
+
+    for number in range(options.swaps):
+        wanted = seen.swaps + partitions
+        await asyncio.to_thread(repository.set_alias, MODEL, "champion", 2 - number % 2)
+        spent = await turn("swap", lambda wanted=wanted: until(lambda: seen.swaps >= wanted, "swapped"))
+        await turn("none", lambda spent=spent: asyncio.sleep(spent))
+        if number + 1 in (max(1, options.swaps // 4), options.swaps):
+            memory.append(resident())
+    gaps = {kind: [g for stretch in of for g in seen.gaps(*stretch)] for kind, of in stretches.items()}
+    usual = median(gaps["none"])
+    pauses = {kind: [max(0.0, max(seen.gaps(*s)) - usual) for s in of] for kind, of in stretches.items()}
+    return {
+        "swaps": len(stretches["swap"]),
+        "partitions": partitions,
+        "swap_seconds": median([end - begin for begin, end in stretches["swap"]]),
+        "gap": {kind: spread(of) for kind, of in gaps.items()},
+        "pause": {kind: spread(of) for kind, of in pauses.items()},
+        "ratio_gap_p99": spread(gaps["swap"])["p99"] / spread(gaps["none"])["p99"],
+        "waited": spread(seen.waited) if seen.waited else None,
+        "waits": len(seen.waited),
+        "memory_bytes": memory,
+        "ratio_memory": memory[-1] / memory[0],
+    }
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, 99th percentile and maximum, in seconds."""
+    return {"median": median(seconds), "p99": float(np.quantile(seconds, 0.99)), "max": max(seconds)}
+
+
+async def run(bootstrap: str, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Fill a topic, start the worker, and take turns once its windows are full."""
+    repository = two_versions(directory / "models")
+    stream = load_stream(ROOT / "config" / "streams" / "consensus.toml")
+    settings = Settings(
+        kafka={"bootstrap_servers": bootstrap}, topics={"partitions": 4}, app_id="bench-swap", models_interval=0.1,
+        models_dir=directory / "models", data_dir=directory / "data", max_poll_records=options.chunk,
+    )  # fmt: skip
+    say("telemetry")
+    await fill(settings, stream.topic, options.samples, options.entities)
+    async with admin_client(settings) as admin:
+        await create_topics(admin, catalogue(settings.topics.prefix, 4, 1))
+    seen, app = Seen(), await create_worker(settings, stream, 0)
+    seen.watch(app)
+    async with started(app):
+        warm = (stream.window + 1) * options.entities
+        await until(lambda: seen.samples > warm, "filled its windows")
+        say(f"{options.swaps} swaps")
+        return await turns(app, seen, repository, options)
+
+
+def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """Measure on a broker of its own."""
+    state = machine()
+    with RealKafka(directory / "kafka", jvm=JVM) as kafka:
+        found = asyncio.run(run(kafka.bootstrap, directory, options))
+    return {"benchmark": "swap", "machine": state, "method": METHOD, "model": MODEL, **found}
+
+
+def text(found: dict[str, Any]) -> str:
+    """Figures as a table."""
+
+    def of(name: str, kind: str) -> tuple[str, ...]:
+        spread = found[name][kind]
+        return f"{name}, {'with a swap' if kind == 'swap' else 'without'}", *(
+            f"{1000 * spread[key]:.1f}" for key in ("median", "p99", "max")
+        )
+
+    rows = [of(name, kind) for name in ("gap", "pause") for kind in ("none", "swap")]
+    if found["waited"]:
+        rows.append(("waited", *(f"{1000 * found['waited'][key]:.1f}" for key in ("median", "p99", "max"))))
+    before, after = (size / 1e6 for size in (found["memory_bytes"][0], found["memory_bytes"][-1]))
+    lines = [
+        table(("ms", "median", "p99", "max"), rows),
+        "",
+        f"{found['swaps']} swaps of {found['partitions']} partitions; chunks that had to wait: {found['waits']}",
+        f"from the move of the alias to the last partition: {found['swap_seconds']:.2f} s",
+        f"p99 of gaps with swaps / without: {found['ratio_gap_p99']:.2f}",
+        f"memory {before:.0f} MB, then {after:.0f} MB: {found['ratio_memory']:.3f}",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=900_000, help="samples in the topic; must outlast the swaps")
+    parser.add_argument("--entities", type=int, default=400, help="entities")
+    parser.add_argument("--swaps", type=int, default=20, help="swaps of all partitions")
+    parser.add_argument("--chunk", type=int, default=500, help="most records of a chunk")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    configure_logging(LogSettings(level="warning"))
+    with tempfile.TemporaryDirectory(prefix="dwcp-bench-") as directory:
+        found = measure(options, Path(directory))
+    report(found, options.json, text(found))
+
+
+if __name__ == "__main__":
+    main()
