@@ -63,6 +63,8 @@ class Arena:
 
     async def close(self) -> None:
         """Kill what still runs."""
+        if hasattr(self, "load"):
+            await self.load.cancel()
         for worker in self.workers:
             worker.resume()
         if hasattr(self, "site"):
@@ -88,9 +90,14 @@ class Arena:
         worker.kill()
 
     async def terminate(self, worker: WorkerProcess) -> None:
-        """TERM, and wait for its end."""
+        """TERM, and wait for its end; not before it serves, because until then Python has no handler."""
+        await self.until(lambda: self.serves(worker), f"{worker.log.name} serves")
         self.expected[worker] = 0
         await worker.terminate(DEADLINE)
+
+    async def serves(self, worker: WorkerProcess) -> bool:
+        """Whether a worker answers over HTTP."""
+        return (await worker.get("/health/ready"))[0] != 0
 
     def check(self) -> None:
         """Assert that no worker ended otherwise than it was told to, and that the load goes on."""
