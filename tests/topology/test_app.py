@@ -8,12 +8,14 @@ from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from dwcp_stream.chunk import Chunk
+from dwcp_stream.errors import BrokerError
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.settings import Settings
 from dwcp_stream.telemetry.health import Liveness, Readiness
 from dwcp_stream.telemetry.metrics import Metrics
 from tests.integration import probe
+from tests.kafka.broker import free_port
 from topologies.app import create_app
 from topologies.names import app_id, changelog_topic
 from topologies.observer import MetricsObserver
@@ -161,3 +163,12 @@ async def test_a_service_that_does_not_stop_keeps_no_other_from_it(app):
     app.services = [(nothing, stop), (nothing, fail)]
     await app.on_shutdown()
     assert stopped == ["producer"]
+
+
+async def test_a_worker_that_finds_no_broker_says_so_in_one_line(tmp_path):
+    outputs = KafkaOutputs(Settings(data_dir=tmp_path, kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}"}))
+    try:
+        with pytest.raises(BrokerError, match="no broker"):
+            await outputs.start()
+    finally:
+        await outputs.stop()
