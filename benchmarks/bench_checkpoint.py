@@ -28,6 +28,7 @@ from dwcp_stream.chunk import Chunk
 from dwcp_stream.kafka.catalogue import changelog
 from dwcp_stream.kafka.checkpoint import Checkpointer, CheckpointStats
 from dwcp_stream.kafka.generations import Generations
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.kafka.producer import key_hash
 from dwcp_stream.kafka.topics import admin_client, create_topics
@@ -105,7 +106,7 @@ async def checkpoints(settings: Settings, stream: StreamDefinition, options: arg
         source=pipeline,
         store=Held(set(range(partitions))),  # type: ignore[arg-type]
         topic="t",
-        lock=asyncio.Lock(),
+        locks=PartitionLocks(),
         generation=lambda: 1,
         outputs=outputs.delivered,
         write=write,

@@ -17,6 +17,7 @@ from dwcp_stream.drift.psi import WINDOW_BLOCKS
 from dwcp_stream.forecasts import ForecastTracker
 from dwcp_stream.scoring import Model, ModelState
 from dwcp_stream.streams import StreamDefinition
+from dwcp_stream.streams.decode import ChunkDecoder
 from dwcp_stream.watermark import NEVER, tick_of
 from dwcp_stream.windows import Windows
 from dwcp_stream.windows.part import SlotPart, TakenPart
@@ -49,7 +50,14 @@ class Partition:
         Models that score the stream.
     schedule
         From which offsets on; from the beginning unless told. What it says of later offsets is to be given to `plan`.
+
+    Attributes
+    ----------
+    decoder, stages
+        What decodes the partition's records and what scores them; the pipeline sets both.
     """
+
+    decoder: ChunkDecoder
 
     def __init__(
         self, number: int, stream: StreamDefinition, models: Sequence[Model], schedule: Schedule | None = None

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from structlog import get_logger
 from dwcp_stream.chunk import Chunk, ChunkResult
 from dwcp_stream.events import Output
 from dwcp_stream.kafka.lane import FetchedChunk, Lane
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.pipeline import Pipeline
 
 log = get_logger(__name__)
@@ -54,12 +56,14 @@ def to_chunk(records: Sequence[Any]) -> Chunk:
 
 @dataclass(slots=True)
 class ChunkProcessor:
-    """Takes the chunks of the lane, one at a time, in order.
+    """Takes the chunks of the lane: those of one partition in the order of the calls, different partitions at once.
 
     Parameters
     ----------
-    lock
-        Held while a chunk changes the state, so that a checkpoint copies between two chunks.
+    locks
+        A partition's is held while a chunk changes its state, so that a checkpoint copies between two chunks.
+    pool
+        Threads in which chunks are processed.
     ready
         Tells whether a partition's state has been recovered.
     generation
@@ -74,7 +78,8 @@ class ChunkProcessor:
 
     lane: Lane
     pipeline: Pipeline
-    lock: asyncio.Lock
+    locks: PartitionLocks
+    pool: Executor
     ready: Callable[[int], bool]
     generation: Callable[[], int]
     seek: Callable[[dict[TP, int]], Awaitable[None]]
@@ -96,7 +101,7 @@ class ChunkProcessor:
         tp, rest = TP(fetched.topic, fetched.partition), to_chunk(fetched.records)
         try:
             while len(rest):
-                async with self.lock:
+                async with self.locks[tp.partition]:
                     if self.broken is not None or not self._current(tp, fetched, generation):
                         return
                     if await self._refetch(tp, fetched):
@@ -116,7 +121,8 @@ class ChunkProcessor:
         # looked up here, on the event loop: a rebalance may revoke the partition while the thread works on it
         state = self.pipeline.partitions[chunk.partition]
         try:
-            result = await asyncio.to_thread(self.pipeline.process, chunk, state)
+            loop = asyncio.get_running_loop()
+            result = await loop.run_in_executor(self.pool, self.pipeline.process, chunk, state)
             await self.send(result.outputs)
         except BaseException as error:
             self.broken = error
