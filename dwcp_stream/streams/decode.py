@@ -242,9 +242,12 @@ class ChunkDecoder:
         """One reject per record that has a bad row, explained by the first of them."""
 
         def original(at: int, name: str) -> object:
-            given = msgspec.json.decode(chunk.values[samples.record[at]] or b"", type=dict[str, msgspec.Raw])
-            value = msgspec.json.decode(given[name])
-            return value[int(samples.row[at])] if isinstance(value, list) else value
+            record = int(samples.record[at])
+            given = msgspec.json.decode(chunk.values[record] or b"", type=dict[str, msgspec.Raw])[name]
+            if record in chunk.frames and bytes(given).startswith(b"["):
+                # only this row's item: others of the column may be what no decoder takes
+                given = msgspec.json.decode(given, type=list[msgspec.Raw])[int(samples.row[at])]
+            return msgspec.json.decode(given)
 
         at = np.flatnonzero(bad)
         records, first, counts = np.unique(samples.record[at], return_index=True, return_counts=True)
