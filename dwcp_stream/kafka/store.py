@@ -166,6 +166,14 @@ class StateStore(stores.Store[bytes, Any]):
     async def complete(self, partition: int) -> int:
         """Finish the recovery of one partition and return the number of entities it has."""
         found = self.recovering.pop(partition, None) or Recovering()
+        expired: list[str] = []
+        if not found.damaged:
+            try:
+                expired = self.table_.pipeline.restore(partition, found.record, found.snapshots)
+            except NewerStateError:
+                raise
+            except StateError as error:  # what is kept beside the windows is looked at only here
+                found.damaged.append(error)
         if found.damaged:
             log.error(
                 "state is damaged; the partition is rebuilt from its source topic",
@@ -174,7 +182,7 @@ class StateStore(stores.Store[bytes, Any]):
             await self.table_.erase(partition, found.keys)
             found = Recovering()
             found.record = PartitionRecord(position=0)  # from the beginning, not from the committed offset
-        expired = self.table_.pipeline.restore(partition, found.record, found.snapshots)
+            self.table_.pipeline.restore(partition, found.record, found.snapshots)
         for note in self.table_.pipeline.partitions[partition].notes:
             log.warning("not taken over", partition=partition, reason=note)
         self.generations[partition] = found.generations

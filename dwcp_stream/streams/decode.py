@@ -9,10 +9,12 @@ import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
+from dwcp_stream.errors import UNREADABLE
 from dwcp_stream.streams.blocks import BlockBuilder, join, select
 from dwcp_stream.streams.decoded import Decoded, Fault, Reject
 from dwcp_stream.streams.definition import StreamDefinition
 from dwcp_stream.streams.entity_ids import EntityIds, number_by_appearance
+from dwcp_stream.streams.nesting import MAX_DEPTH, SHALLOW_BYTES, too_deep
 from dwcp_stream.streams.record_types import MAX_LEARNED, RecordTypes
 from dwcp_stream.streams.salvage import Salvager, ragged, too_many_rows
 from dwcp_stream.streams.validate import Samples, Validator
@@ -107,11 +109,11 @@ class ChunkDecoder:
     def _bound(self, values: Sequence[bytes | None]) -> Sequence[bytes]:
         """Put nothing in the place of records that must not be parsed; the second look says why."""
         try:
-            if max(map(len, values), default=0) <= self._max_bytes:  # type: ignore[arg-type]
+            if max(map(len, values), default=0) <= min(self._max_bytes, SHALLOW_BYTES):  # type: ignore[arg-type]
                 return values  # type: ignore[return-value]
         except TypeError:  # a tombstone: None has no length
             pass
-        return [b"" if value is None or len(value) > self._max_bytes else value for value in values]
+        return [b"" if value is None or len(value) > self._max_bytes or too_deep(value) else value for value in values]
 
     def _sweep(self, chunk: "_Chunk", start: int, values: Sequence[bytes]) -> None:
         """Decode some records in one go; each that is refused gets a second look."""
@@ -123,7 +125,7 @@ class ChunkDecoder:
             try:
                 # extend keeps what it got before an error, and `rest` then stands after the record at fault
                 flat.extend(chain.from_iterable(map(astuple, map(self._types.decode_sample, rest))))
-            except (ValueError, RecursionError):
+            except UNREADABLE:
                 index = start + len(flat) // width + len(refused)
                 salvaged = self._second_look(chunk, index)
                 if salvaged is None:
@@ -153,9 +155,12 @@ class ChunkDecoder:
             reason = f"the record has {len(value)} bytes, more than {self._max_bytes}"
             chunk.faults[index] = Fault("too_large", reason)
             return None
+        if too_deep(value):
+            chunk.faults[index] = Fault("undecodable", f"the record is nested more than {MAX_DEPTH} levels")
+            return None
         try:
             frame = self._types.decode_frame(value)
-        except (ValueError, RecursionError):
+        except UNREADABLE:
             return self._salvage(chunk, index, value)
         columns = astuple(frame)
         known = len(self._types.names)

@@ -63,7 +63,7 @@ class EntityIds(dict[tuple[bytes | Part, ...], int]):
             self.reasons[number] = str(error)
             self._mismatch.append(False)
         self._entity.append(entity)
-        self._bytes += sum(len(part) for part in identity if isinstance(part, bytes | str))
+        self._bytes += sum(map(_size, identity))
         return number
 
     def entities(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,6 +88,13 @@ class EntityIds(dict[tuple[bytes | Part, ...], int]):
                 raise ValueError(f"{self._parts[index]} is given without {self._parts[len(parts)]}")
             parts.append(str(value))
         return encode_entity(parts)
+
+
+def _size(part: bytes | Part) -> int:
+    """Bytes that are about what a part takes; an integer may have thousands of digits."""
+    if isinstance(part, int):
+        return part.bit_length() // 8
+    return 0 if part is None else len(part)
 
 
 def number_by_appearance(entities: NDArray[np.int64], total: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,10 +1,11 @@
 """What a checkpoint writes: a snapshot per entity and a record per partition, with versions."""
 
+import math
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from dwcp_stream.errors import NewerStateError, StateError
+from dwcp_stream.errors import UNREADABLE, NewerStateError, StateError
 from dwcp_stream.streams.definition import StreamDefinition
 from dwcp_stream.windows.adapt import Schema, adapt
 from dwcp_stream.windows.layout import Layout
@@ -71,7 +72,6 @@ class _Wire(msgspec.Struct, array_like=True):
 
 
 T = TypeVar("T")
-_DAMAGES = (msgspec.MsgspecError, UnicodeDecodeError)
 _encode = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(_Head).decode
 _wire = msgspec.msgpack.Decoder(_Wire)
@@ -111,7 +111,7 @@ class SnapshotCodec:
         if bytes(wire.schema) != self._raw:
             try:
                 schema = _schema.decode(wire.schema)
-            except _DAMAGES as error:
+            except UNREADABLE as error:
                 raise StateError(f"an entity snapshot is damaged: {error}", remedy=_DAMAGED) from error
             state = adapt(state, schema, self.layout)
         check(state, self.layout)  # so that a damaged one is refused here, not halfway into the rings
@@ -132,6 +132,10 @@ def decode_partition_record(data: bytes) -> PartitionRecord:
         If it is truncated or damaged, or of a version that this release does not know.
     """
     record = _read(data, _partition, PARTITION_VERSION, "a partition record")
+    offsets = (record.position, *record.since.values())
+    times = (record.watermark, record.tick)
+    if not (all(0 <= offset < 1 << 63 for offset in offsets) and all(time < math.inf for time in times)):
+        raise StateError(f"a partition record is damaged: offsets {offsets}, times {times}", remedy=_DAMAGED)
     record.version = PARTITION_VERSION
     return record
 
@@ -141,7 +145,7 @@ def _read(data: bytes, decoder: "msgspec.msgpack.Decoder[T]", newest: int, what:
         version = _decode_head(data).version
         if version in (newest, newest - 1):
             return decoder.decode(data)
-    except _DAMAGES as error:
+    except UNREADABLE as error:
         raise StateError(f"{what} is truncated or damaged: {error}", remedy=_DAMAGED) from error
     age = "newer" if version > newest else "older"
     known = f"{newest - 1} and {newest}"
