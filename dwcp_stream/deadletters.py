@@ -6,6 +6,7 @@ from dwcp_stream import cloudevents
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.events import Output
 from dwcp_stream.streams.decoded import Reject
+from dwcp_stream.streams.timestamps import MAX_SECONDS
 
 EVENT_TYPE = "dwcp.deadletter.v1"
 ANY_BYTES = b"application/octet-stream"
@@ -23,7 +24,8 @@ def dead_letters(chunk: Chunk, rejects: Iterable[Reject]) -> Iterator[Output]:
         i = reject.record
         place = f"{chunk.topic}/{chunk.partition}/{chunk.offsets[i]}"
         key = chunk.keys[i]
-        when = int(chunk.timestamps_ms[i]) / 1000
+        # a producer may set any record timestamp; CloudEvents' time must be one that a calendar has
+        when = min(max(int(chunk.timestamps_ms[i]) / 1000, 0.0), MAX_SECONDS - 1)
         event = cloudevents.headers(EVENT_TYPE, cloudevents.source(chunk.topic), place, when, place)
         headers = [
             *((name, value) for name, value in event if name != "content-type"),

@@ -13,7 +13,7 @@ from dwcp_stream.drift.psi import WINDOW_BLOCKS
 from dwcp_stream.forecasts import ForecastTracker
 from dwcp_stream.scoring import Model, ModelState
 from dwcp_stream.streams import StreamDefinition
-from dwcp_stream.watermark import NEVER, tick_of
+from dwcp_stream.watermark import NEVER, NONE_AHEAD, Ahead, tick_of
 from dwcp_stream.windows import Windows
 from dwcp_stream.windows.part import SlotPart, TakenPart
 from dwcp_stream.windows.snapshot import (
@@ -65,7 +65,7 @@ class Partition:
         }
         self.versions = {m.name: m.version for m in models}
         self.since = dict.fromkeys(self.versions, 0)
-        self.watermark = NEVER
+        self.watermark, self.ahead = NEVER, NONE_AHEAD
         self.position: int | None = None
         self.touched: set[int] = set()
         self.removed: set[str] = set()
@@ -109,6 +109,7 @@ class Partition:
             tick=tick_of(self.watermark, self.tick_interval),
             models=dict(self.versions),
             since=dict(self.since),
+            ahead=self.ahead,
         )
 
     def restore(self, record: PartitionRecord | None, snapshots: Mapping[str, EntitySnapshot]) -> list[str]:
@@ -123,7 +124,8 @@ class Partition:
         """
         silent_since = NEVER
         if record is not None:
-            self.watermark, self.position, self.confirmed = record.watermark, record.position, record.position
+            self.watermark, self.ahead = record.watermark, Ahead(*record.ahead)
+            self.position, self.confirmed = record.position, record.position
             silent_since = record.tick - self.stream.expire_after
             for name, version in self.versions.items():
                 same = record.models.get(name) == version

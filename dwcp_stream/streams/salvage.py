@@ -7,7 +7,7 @@ import msgspec
 
 from dwcp_stream.errors import UNREADABLE
 from dwcp_stream.streams.decoded import ErrorType, Fault
-from dwcp_stream.streams.record_types import MAX_LEARNED_NAME, RecordTypes
+from dwcp_stream.streams.record_types import RecordTypes, learnable
 
 
 class Salvaged(NamedTuple):
@@ -50,7 +50,7 @@ class Salvager:
         except UNREADABLE as error:
             return Salvaged(0, fault=Fault("undecodable", str(error)))
         unknown = tuple(name for name in raw if name not in self._known)
-        names = tuple(name for name in unknown if len(name) <= MAX_LEARNED_NAME)
+        names = tuple(filter(learnable, unknown))
         time = raw.get(self._types.names[0])
         found = self._frame(raw, time) if time is not None and bytes(time).startswith(b"[") else self._sample(raw)
         return found._replace(unknown=len(unknown), names=names)

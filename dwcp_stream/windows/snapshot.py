@@ -46,6 +46,9 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
         Active version by model.
     since
         Source offset at which that version became active, by model.
+    ahead
+        Samples in a row beyond the watermark's cap, and the earliest of them; see `dwcp_stream.watermark`. Records of
+        this version from before it was kept are read as none.
     """
 
     version: int = PARTITION_VERSION
@@ -56,6 +59,7 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
     accuracy: dict[str, Any] = {}
     models: dict[str, int] = {}
     since: dict[str, int] = {}
+    ahead: tuple[int, float] = (0, math.inf)
 
 
 class _Head(msgspec.Struct, array_like=True):
