@@ -40,8 +40,8 @@ QUICK_STATE = {"segment.bytes": str(8 * MIB), "segment.ms": "30000", "delete.ret
 METHOD = (
     "One `dwcp-stream worker consensus` with its shipped model on one Apache Kafka of this machine, 4 partitions, in\n"
     "real time: each live entity sends a sample a second; the oldest are replaced all the time, and expire after 30 s\n"
-    "of silence; 2 records in 1000 are bad. Memory is the resident set of the process. Trends are lines through 12 block\n"
-    "means after the first quarter of the run. Topics keep 32 MiB of a partition; the state topic is compacted."
+    "of silence; 2 records in 1000 are bad. Memory is the resident set of the process. Trends are lines through 12\n"
+    "block means after the first quarter of the run. Topics keep 32 MiB of a partition; the state topic is compacted."
 )
 
 

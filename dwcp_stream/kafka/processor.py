@@ -10,7 +10,7 @@ import numpy as np
 from faust.types import TP
 from structlog import get_logger
 
-from dwcp_stream.chunk import Chunk, ChunkResult
+from dwcp_stream.chunk import Chunk, ChunkResult, pieces
 from dwcp_stream.events import Output
 from dwcp_stream.kafka.lane import FetchedChunk, Lane
 from dwcp_stream.pipeline import Pipeline
@@ -79,23 +79,30 @@ class ChunkProcessor:
             Whatever the pipeline raises: a bug. The state may be half changed, so no checkpoint may follow; the
             caller stops the worker, and the next one starts from the last checkpoint.
         """
-        tp = TP(fetched.topic, fetched.partition)
         try:
-            async with self.lock:
-                if self.broken is not None or not self._current(tp, fetched, generation):
+            for piece in pieces([record.value for record in fetched.records]):
+                if not await self._process(fetched, fetched.records[piece], generation):
                     return
-                if await self._refetch(tp, fetched):
-                    return
-                chunk = to_chunk(fetched.records)
-                try:
-                    result = await asyncio.to_thread(self.pipeline.process, chunk)
-                    await self.send(result.outputs)
-                except BaseException as error:
-                    self.broken = error
-                    raise
-            self.observer.chunk(chunk, result)
         finally:
             self.lane.finished(fetched)
+
+    async def _process(self, fetched: FetchedChunk, records: Sequence[Any], generation: int) -> bool:
+        """Process a part of a fetched chunk; False if it is stale, and so is what follows it."""
+        tp = TP(fetched.topic, fetched.partition)
+        async with self.lock:
+            if self.broken is not None or not self._current(tp, fetched, generation):
+                return False
+            if await self._refetch(tp, fetched, records[0].offset):
+                return False
+            chunk = to_chunk(records)
+            try:
+                result = await asyncio.to_thread(self.pipeline.process, chunk)
+                await self.send(result.outputs)
+            except BaseException as error:
+                self.broken = error
+                raise
+        self.observer.chunk(chunk, result)
+        return True
 
     def _current(self, tp: TP, fetched: FetchedChunk, generation: int) -> bool:
         return (
@@ -105,10 +112,10 @@ class ChunkProcessor:
             and self.ready(tp.partition)
         )
 
-    async def _refetch(self, tp: TP, fetched: FetchedChunk) -> bool:
+    async def _refetch(self, tp: TP, fetched: FetchedChunk, first: int) -> bool:
         """Fetch again if records before this chunk are missing; a hole still there the second time is real."""
         state = self.pipeline.partitions.get(tp.partition)
-        position, first = (state.position if state else None), fetched.records[0].offset
+        position = state.position if state else None
         if position is None or first <= position:
             return False
         refetch = self._sought.get(tp) != fetched.epoch or not fetched.epoch

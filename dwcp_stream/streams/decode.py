@@ -97,7 +97,7 @@ class ChunkDecoder:
         timestamps_ms
             Kafka timestamps of the records in milliseconds; negative means that a record has none.
         """
-        self._identities.trim()
+        self._identities.trim(len(values))
         chunk = _Chunk(values, keys)
         bounded = self._bound(values)
         for start in range(0, len(values), _SWEEP):

@@ -10,7 +10,8 @@ that limit the same record would be taken by one caller and refused by another."
 
 # a text of fewer bytes than this cannot be nested too deep and be JSON
 SHALLOW_BYTES = 2 * MAX_DEPTH
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# possessive: what could be taken back would be remembered, a hundred bytes for each of the text
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 def too_deep(text: bytes) -> bool:

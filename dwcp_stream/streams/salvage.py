@@ -80,6 +80,8 @@ class Salvager:
             if isinstance(column, list) and len(column) != rows:
                 return Salvaged(0, fault=ragged(name, len(column), rows))
             columns.append(column)
+        if not rows and bad:  # there is no row to carry the fault, and it must not be lost
+            return Salvaged(0, fault=bad[0])
         return Salvaged(0, columns=tuple(columns), rows=rows, bad=bad)
 
     def _salvage_column(self, index: int, given: msgspec.Raw, rows: int, bad: dict[int, Fault]) -> Any:
@@ -88,7 +90,7 @@ class Salvager:
         except UNREADABLE as error:
             if not bytes(given).startswith(b"["):
                 fault = self._fault(index, error)
-                for row in range(rows):
+                for row in range(max(rows, 1)):
                     bad.setdefault(row, fault)
                 return None
         column: list[Any] = []

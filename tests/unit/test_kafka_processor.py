@@ -155,3 +155,34 @@ def test_a_partition_with_enough_in_flight_is_full_until_one_is_done(bench):
     bench.lane.clear()
     bench.lane.finished(chunks[1])  # of an earlier round: counted no more
     assert bench.lane.in_flight[TP("t", 0)] == 0
+
+
+def frames(count, rows):
+    times = ",".join([f"{probe.EPOCH:.0f}"] * rows)
+    return [f'{{"id":"e","ts":[{times}],"value":1}}'.encode()] * count
+
+
+async def test_a_chunk_of_long_frames_is_processed_in_pieces(bench):
+    fetched = bench.fetch(range(7))
+    for record, value in zip(fetched.records, frames(7, 50_000), strict=True):
+        record.value = value
+    await bench.processor(fetched, GENERATION)
+    assert bench.seen.chunks == [([0, 1], 100_000), ([2, 3], 100_000), ([4, 5], 100_000), ([6], 50_000)]
+    assert bench.pipeline.partitions[0].position == 7
+    assert bench.lane.in_flight[TP("t", 0)] == 0
+
+
+async def test_what_is_left_of_a_chunk_after_a_seek_is_dropped(bench):
+    fetched = bench.fetch(range(6))
+    for record, value in zip(fetched.records, frames(6, 50_000), strict=True):
+        record.value = value
+    seen = bench.seen.chunk
+
+    def chunk(chunk, result):
+        seen(chunk, result)
+        bench.lane.epoch[TP("t", 0)] += 1
+
+    bench.seen.chunk = chunk
+    await bench.processor(fetched, GENERATION)
+    assert bench.pipeline.partitions[0].position == 2
+    assert bench.lane.in_flight[TP("t", 0)] == 0
