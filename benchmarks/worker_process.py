@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -51,9 +51,19 @@ class WorkerProcess:
         Folder of stream definitions.
     directory
         For its log and its own files.
+    program
+        What Python runs before the arguments of `dwcp-stream`.
     """
 
-    def __init__(self, bootstrap: str, prefix: str, app_id: str, streams: Path, directory: Path) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        app_id: str,
+        streams: Path,
+        directory: Path,
+        program: Sequence[str] = ("-m", "dwcp_stream"),
+    ) -> None:
         self.port, self.log = free_port(), directory / f"{app_id}.log"
         self.settings = Settings(kafka={"bootstrap_servers": bootstrap}, app_id=app_id)
         self.environment = {
@@ -66,10 +76,11 @@ class WorkerProcess:
             "DWCP_HTTP__PORT": str(self.port),
             "DWCP_LOG__LEVEL": "warning",
         }
+        self.program = program
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "dwcp_stream", "worker", "consensus"]
+        command = [sys.executable, *self.program, "worker", "consensus"]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out

@@ -139,7 +139,7 @@ class Pipeline:
         rejects: dict[int, Reject],
         result: ChunkResult,
     ) -> None:
-        marks = advance(state.watermark, decoded.ts, self._cap)
+        marks, ahead = advance(state.watermark, decoded.ts, self._cap, state.ahead)
         offsets = chunk.offsets[decoded.record]
         begin = 0
         for end, tick in segments(marks, decoded.record, state.watermark, state.tick_interval):
@@ -155,6 +155,7 @@ class Pipeline:
             if tick is not None:
                 self._tick(state, tick, result)
             begin = end
+        state.ahead = ahead
 
     def _settle(
         self,

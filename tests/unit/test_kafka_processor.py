@@ -255,3 +255,34 @@ async def test_partitions_are_processed_side_by_side_and_each_in_order(tmp_path)
     for partition in (0, 1):
         assert [offset for number, offset in order if number == partition] == [0, 1, 2]
         assert bench.pipeline.partitions[partition].position == 3
+
+
+def frames(count, rows):
+    times = ",".join([f"{probe.EPOCH:.0f}"] * rows)
+    return [f'{{"id":"e","ts":[{times}],"value":1}}'.encode()] * count
+
+
+async def test_a_chunk_of_long_frames_is_processed_in_pieces(bench):
+    fetched = bench.fetch(range(7))
+    for record, value in zip(fetched.records, frames(7, 50_000), strict=True):
+        record.value = value
+    await bench.processor(fetched, GENERATION)
+    assert bench.seen.chunks == [([0, 1], 100_000), ([2, 3], 100_000), ([4, 5], 100_000), ([6], 50_000)]
+    assert bench.pipeline.partitions[0].position == 7
+    assert bench.lane.in_flight[TP("t", 0)] == 0
+
+
+async def test_what_is_left_of_a_chunk_after_a_seek_is_dropped(bench):
+    fetched = bench.fetch(range(6))
+    for record, value in zip(fetched.records, frames(6, 50_000), strict=True):
+        record.value = value
+    seen = bench.seen.chunk
+
+    def chunk(chunk, result):
+        seen(chunk, result)
+        bench.lane.epoch[TP("t", 0)] += 1
+
+    bench.seen.chunk = chunk
+    await bench.processor(fetched, GENERATION)
+    assert bench.pipeline.partitions[0].position == 2
+    assert bench.lane.in_flight[TP("t", 0)] == 0
