@@ -32,8 +32,8 @@ class Program:
 
 
 PEERS = {
-    "quix": Program("Quix Streams", ROOT / "benchmarks/peers/quix_streams.py", prefix=120_000),
-    "bytewax": Program("Bytewax", ROOT / "benchmarks/peers/bytewax_flow.py", prefix=300_000),
+    "quix": Program("Quix Streams", ROOT / "benchmarks/peers/quix_streams.py", prefix=90_000),
+    "bytewax": Program("Bytewax", ROOT / "benchmarks/peers/bytewax_flow.py", prefix=200_000),
     "faust": Program("Faust, idiomatic", ROOT / "benchmarks/peers/idiomatic_faust.py", prefix=60_000),
 }
 RAW_PROGRAM = Program("raw aiokafka", ROOT / "benchmarks/raw_consumer.py", python=Path(sys.executable))

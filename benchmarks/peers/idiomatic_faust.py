@@ -1,6 +1,7 @@
 """Faust as its guide shows it: a Record, an agent, a Table. idiomatic_faust.py BOOTSTRAP TOPIC MESSAGES WARM.
 
-The table is in memory, which is the faster of its stores, and has its changelog topic; JSON is orjson's.
+The table is in memory, which is the faster of its stores, and has its changelog topic, for which the producer's
+batches are made larger; JSON is orjson's. Logging is off: Faust warns at every message while the changelog is behind.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ app = faust.App(
     consumer_auto_offset_reset="earliest",
     broker_rebalance_timeout=10,
     stream_wait_empty=False,
+    producer_max_batch_size=1 << 18,
+    producer_linger=0.02,
     web_enabled=False,
 )
 
@@ -59,5 +62,5 @@ async def keep(stream: faust.Stream[Sample]) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = ["worker", "--loglevel=warn"]
+    sys.argv[1:] = ["worker", "--loglevel=error"]
     app.main()

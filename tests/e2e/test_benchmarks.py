@@ -1,5 +1,6 @@
 """The benchmarks as a user runs them, at tiny sizes: what they print is complete and belongs together."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.programs import PEERS, Program, run_program
+from benchmarks.telemetry import fill, write
 from benchmarks.worker_process import BenchmarkError
+from tests.integration.harness import make_settings, read_topic
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "node-gbt"
@@ -58,11 +61,32 @@ def test_ingest_of_samples_and_frames_beside_raw_aiokafka():
     assert frames["bytes_per_sample"] < case["bytes_per_sample"], "a frame names its fields once"
 
 
+@pytest.fixture(scope="module")
+def peers_made():
+    subprocess.run([ROOT / "scripts/peer-environment"], check=True, timeout=600)
+
+
+@pytest.mark.full
+@pytest.mark.kafka
+@pytest.mark.parametrize("name", PEERS)
+async def test_a_peer_reads_the_samples_and_publishes_one_in_a_thousand(name, kafka, topic_prefix, peers_made):
+    settings, topic = make_settings(kafka.bootstrap), f"{topic_prefix}samples"
+    await fill(settings, topic, 20_500, 100)
+    await write(settings, f"{topic}.output", ())
+    once = await asyncio.to_thread(run_program, PEERS[name], kafka.bootstrap, topic, 20_500, 1_000)
+    assert once.rate > 0
+    assert once.cpu_us > 0
+    published = await read_topic(settings, f"{topic}.output")
+    # a program leaves at once when it is done, and may leave behind what it has not flushed yet
+    assert 10 <= len(published) <= 20
+    for record in published:
+        assert json.loads(record.value)["cluster_id"] == record.key.decode().removesuffix("/0")
+
+
 @pytest.mark.full
 @pytest.mark.kafka
 @pytest.mark.timeout(900)
-def test_the_peers_do_the_same_work_on_the_same_topic():
-    subprocess.run([ROOT / "scripts/peer-environment"], check=True, timeout=600)
+def test_the_worker_beside_its_peers(peers_made):
     result = found("peers", "--samples", "60000", "--warm", "5000")
     (case,) = result["cases"]
     assert case["entities"] == 1000
