@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.support import ROOT
+from benchmarks.support import ROOT, guard
 from benchmarks.worker_process import BenchmarkError, WorkerProcess
 
 JVM = ("-Xms1g", "-Xmx1g", "-XX:+UseG1GC")
@@ -51,12 +51,10 @@ class Run:
 
 def run_program(program: Program, bootstrap: str, topic: str, messages: int, warm: int) -> Run:
     """Run a program to its end, in an empty folder, and read the last rate it prints."""
-    command = [str(program.python), str(program.path), bootstrap, topic, str(messages), str(warm)]
+    command = [*guard(), str(program.python), str(program.path), bootstrap, topic, str(messages), str(warm)]
     with tempfile.TemporaryDirectory(prefix="dwcp-peer-") as folder:
         try:
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, check=False
-            )  # fmt: skip
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, check=False)
         except subprocess.TimeoutExpired as error:
             said = error.stderr[-2000:].decode(errors="replace") if error.stderr else ""
             raise BenchmarkError(f"{program.path} did not end in {DEADLINE:.0f} s:\n{said}") from None

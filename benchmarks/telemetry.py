@@ -1,4 +1,4 @@
-"""Made-up consensus telemetry of about 360 bytes a sample, written to a topic as fast as the broker takes it."""
+"""Made-up consensus telemetry of about 380 bytes a sample, written to a topic as fast as the broker takes it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.support import ROOT
+from benchmarks.support import ROOT, guard
 from dwcp_stream.kafka.topics import admin_client
 from dwcp_stream.settings import Settings
 from tests.kafka.broker import free_port
@@ -89,7 +89,7 @@ class WorkerProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "dwcp_stream", "worker", self.stream]
+        command = [*guard(), sys.executable, "-m", "dwcp_stream", "worker", self.stream]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
