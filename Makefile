@@ -44,8 +44,12 @@ chaos: $(STAMP) jars ## Faults in random order, nothing lost; CHAOS="--faults 10
 demo: $(STAMP) ## See it work; DEMO="--seconds 30" adds options
 	$(BIN)/dwcp-stream demo $(DEMO)
 
-bench: $(STAMP) jars ## Measure: every program in benchmarks/
-	@for program in benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done
+bench: $(STAMP) jars ## Measure: every benchmark, beside other frameworks (half an hour)
+	@scripts/peer-environment
+	@for program in benchmarks/bench_*.py; do \
+		name=$${program#benchmarks/bench_}; name=$${name%.py}; \
+		echo "== dwcp-stream bench $$name"; $(BIN)/dwcp-stream bench $$name || exit 1; \
+	done
 
 docs: $(STAMP) ## Write the pages and files that are made from the code
 	$(BIN)/python -m dwcp_stream.telemetry > docs/metrics.md
