@@ -4,6 +4,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.made
 PYTEST := $(BIN)/python -m pytest
+# a file of tests goes to one process, which has a Kafka of its own if they need one
+PARALLEL := -n auto --dist loadfile
 
 .PHONY: help setup check test full chaos demo bench docs jars
 
@@ -28,11 +30,11 @@ endef
 
 check: $(STAMP) ## Lint, types, unit and contract tests: under two minutes, no Kafka
 	$(lint)
-	$(PYTEST) tests/unit tests/contract -m "not full and not kafka"
+	$(PYTEST) tests/unit tests/contract -m "not full and not kafka" $(PARALLEL)
 
 test: $(STAMP) jars ## All that a change can break, on real Kafka, with coverage
 	$(lint)
-	$(PYTEST) -m "not full" --cov --cov-report=term:skip-covered
+	$(PYTEST) -m "not full" $(PARALLEL) --cov --cov-report=term:skip-covered
 
 full: $(STAMP) jars ## Everything, also chaos and soak
 	$(lint)
