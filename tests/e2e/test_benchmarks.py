@@ -102,3 +102,16 @@ def test_a_program_that_prints_no_rate_is_told(tmp_path):
     done = run("bench_ingest.py", *sizes, code=1)
     assert "printed no `N messages/s`" in done.stderr
     assert "it broke" in done.stderr
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_swaps_beside_no_swaps():
+    result = found("bench_swap.py", "--samples", "150000", "--entities", "50", "--swaps", "2")
+    assert result["swaps"] == 2
+    assert result["partitions"] == 4
+    for kind in ("swap", "none"):
+        assert 0 < result["gap"][kind]["median"] <= result["gap"][kind]["p99"] <= result["gap"][kind]["max"]
+        assert 0 <= result["pause"][kind]["max"] <= result["gap"][kind]["max"]
+    assert result["ratio_gap_p99"] == result["gap"]["swap"]["p99"] / result["gap"]["none"]["p99"]
+    assert len(result["memory_bytes"]) == 2
