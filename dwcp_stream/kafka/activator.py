@@ -25,7 +25,8 @@ from dwcp_stream.activations import (
 from dwcp_stream.errors import BrokerError, ModelError
 from dwcp_stream.kafka.checkpoint import Record
 from dwcp_stream.kafka.generations import VERSIONS_KEY, make_key
-from dwcp_stream.kafka.store import Settled, StateStore, Takeover
+from dwcp_stream.kafka.recovering import Settled
+from dwcp_stream.kafka.store import StateStore, Takeover
 from dwcp_stream.partition import Partition
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.scoring import Model

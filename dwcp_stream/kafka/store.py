@@ -15,15 +15,11 @@ from faust.stores import base as stores
 from faust.types import TP
 from structlog import get_logger
 
-from dwcp_stream.activations import Activation, Schedule, ScheduleRecord, decode_schedule
-from dwcp_stream.errors import NewerStateError, StateError
-from dwcp_stream.kafka.generations import PARTITION_KEY, VERSIONS_KEY, Generations, split_key
+from dwcp_stream.activations import Activation, Schedule
+from dwcp_stream.kafka.generations import Generations, split_key
+from dwcp_stream.kafka.recovering import Recovering, Settled
 from dwcp_stream.scoring import Model
-from dwcp_stream.windows.snapshot import (
-    EntitySnapshot,
-    PartitionRecord,
-    decode_partition_record,
-)
+from dwcp_stream.windows.snapshot import EntitySnapshot, PartitionRecord
 from dwcp_stream.windows.view import EntityView
 
 log = get_logger(__name__)
@@ -50,86 +46,6 @@ class Recovered(Protocol):
 
     def entities(self) -> Iterator[str]:
         """Iterate over the live entities."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What counts of all that has been read of one partition's changelog."""
-
-    record: PartitionRecord | None
-    snapshots: dict[str, EntitySnapshot]
-    schedule: ScheduleRecord | None
-    generations: Generations
-
-
-class Recovering:
-    """What has been read of one partition's changelog so far, by name and writer's generation.
-
-    Which record of a name counts is decided when all is read: a former owner that was paused may have written after
-    its successor, and its keys are deleted one by one.
-    """
-
-    def __init__(self) -> None:
-        self._snapshots: defaultdict[str, dict[int, EntitySnapshot]] = defaultdict(dict)
-        self._records: dict[int, PartitionRecord] = {}
-        self._schedules: dict[int, ScheduleRecord] = {}
-        self.damaged: list[StateError] = []
-        self.keys: set[bytes] = set()
-
-    def apply(self, key: bytes, value: bytes | None, decode: Callable[[bytes], EntitySnapshot]) -> None:
-        """Take one changelog record."""
-        name, generation = split_key(key)
-        if value is None:
-            self.keys.discard(key)
-            own: dict[str, dict[int, Any]] = {PARTITION_KEY: self._records, VERSIONS_KEY: self._schedules}
-            (own[name] if name in own else self._snapshots[name]).pop(generation, None)
-            return
-        self.keys.add(key)
-        try:
-            if name == PARTITION_KEY:
-                self._records[generation] = decode_partition_record(value)
-            elif name == VERSIONS_KEY:
-                self._schedules[generation] = decode_schedule(value)
-            else:
-                self._snapshots[name][generation] = decode(value)
-        except NewerStateError:
-            raise
-        except StateError as error:
-            self.damaged.append(error)
-
-    def settle(self) -> Settled:
-        """Choose what counts.
-
-        That is the snapshot with the largest applied offset, the newest generation's partition record, and the
-        schedule with the highest term (see `ScheduleRecord`).
-
-        A former owner's record can be further than its successor's. It does not count, because the successor deletes
-        the snapshots that belong to it. The other way round there is no danger: an entity that is ahead of the
-        partition's position skips what it has applied.
-        """
-        generations, snapshots = Generations(), {}
-        for name, found in self._snapshots.items():
-            if not found:
-                continue
-            winner = max(found, key=lambda g: (found[g].state.applied, g))
-            snapshots[name] = found[winner]
-            _choose(generations, name, winner, found)
-        record = schedule = None
-        if self._records:
-            newest = max(self._records)
-            _choose(generations, PARTITION_KEY, newest, self._records)
-            record = self._records[newest]
-        if self._schedules:
-            last = max(self._schedules, key=lambda g: (self._schedules[g].term, g))
-            _choose(generations, VERSIONS_KEY, last, self._schedules)
-            schedule = self._schedules[last]
-        return Settled(record, snapshots, schedule, generations)
-
-
-def _choose(generations: Generations, name: str, winner: int, found: Iterable[int]) -> None:
-    generations.won(name, winner)
-    for generation in found:
-        generations.lost(name, generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +134,12 @@ class StateStore(stores.Store[bytes, Any]):
         """Hand what was recovered to the pipeline; an error stops the worker instead of being swallowed."""
         try:
             self._raise_failed()
-            entities, found = 0, dict[int, Settled]()
+            generation, entities, found = self.member_of, 0, dict[int, Settled]()
             for partition in sorted({tp.partition for tp in active_tps} - self.ready):
-                if self._current():
+                if self._current(generation):
                     found[partition] = await self._settled(partition)
-            taken = await self.table_.take_over(found, self.member_of) if self._current() else {}
-            for partition, settled in found.items() if self._current() else ():
+            taken = await self.table_.take_over(found, generation) if self._current(generation) else {}
+            for partition, settled in found.items() if self._current(generation) else ():
                 entities += self.complete(partition, settled, taken[partition])
             self.table_.recovered(len(self.ready), entities, time.monotonic() - self.began)
         except Exception as error:
@@ -231,15 +147,15 @@ class StateStore(stores.Store[bytes, Any]):
             self.failed = error
             await self.app.crash(error)
 
-    def _current(self) -> bool:
+    def _current(self, generation: int) -> bool:
         """Tell whether the recovery that ends is of the present assignment.
 
         Faust ends one in a task of its own, which may run when the next assignment has come and has dropped what was
         read: a partition completed then would be an empty one that counts as recovered.
         """
         recovery = self.app.tables.recovery
-        same: bool = recovery._generation_id == self.member_of and not recovery.signal_recovery_start.is_set()
-        return same
+        same: bool = recovery._generation_id == self.member_of == generation
+        return same and not recovery.signal_recovery_start.is_set()
 
     def _raise_failed(self) -> None:
         if self.failed is not None:

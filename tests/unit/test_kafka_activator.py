@@ -11,7 +11,7 @@ from dwcp_stream.chunk import Chunk
 from dwcp_stream.errors import BrokerError, ModelError
 from dwcp_stream.kafka.activator import MARGIN_SECONDS, Activator
 from dwcp_stream.kafka.generations import PARTITION_KEY, VERSIONS_KEY, make_key, split_key
-from dwcp_stream.kafka.store import Recovering
+from dwcp_stream.kafka.recovering import Recovering
 from dwcp_stream.loading import BoundModels
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.settings import Settings

@@ -8,7 +8,7 @@ from faust.types import TP
 from dwcp_stream.errors import NewerStateError
 from dwcp_stream.kafka.checkpoint import Checkpointer
 from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, make_key
-from dwcp_stream.kafka.store import Recovering
+from dwcp_stream.kafka.recovering import Recovering
 from dwcp_stream.windows.snapshot import (
     EntitySnapshot,
     PartitionRecord,
