@@ -195,6 +195,34 @@ def test_after_a_crash_each_sample_is_scored_by_the_version_that_scored_it_first
     assert decode_partition_record(state_of(second)[1]).models == decode_partition_record(state_of(whole)[1]).models
 
 
+@pytest.mark.parametrize("crash", [88, 110])
+@pytest.mark.parametrize(
+    "versions",
+    [{0: 3, 40: 1, 50: 3}, {0: 3, 40: 4, 50: 3}, {0: 1, 95: 3}, {0: 4, 95: 3}, {0: 3, 95: 4, 97: 3}],
+    ids=str,
+)
+def test_what_a_version_remembers_comes_back_only_to_itself(stream, models, versions, crash):
+    """Of an entity that was silent around two swaps, and of entities that are ahead of the position, beyond a swap."""
+    moments = [(step, name) for step in range(100) for name in "aq" if name == "a" or not 15 <= step < 75]
+    found = [
+        (name.encode(), b'{"id":"%s","ts":%.1f,"value":0.5,"requests":0}' % (name.encode(), probe.EPOCH + step))
+        for step, name in moments
+    ]
+    whole, schedule = swapping(stream, models, versions)
+    run(whole, found, [])
+    first, _ = swapping(stream, models, versions)
+    copies = []
+    for begin, end in ((0, 35), (35, 85), (85, crash)):  # the record of the last of these checkpoints is not written
+        run(first, found, [], begin, end)
+        copies += first.copy()
+    snapshots = {entity: data for copy in copies for entity, data in copy.snapshots()}
+    codec, second = SnapshotCodec(stream), Pipeline(stream, [models[1]])
+    record = decode_partition_record(copies[1].record())
+    resume(second, models, record, {e: codec.decode(s) for e, s in snapshots.items()}, schedule)
+    run(second, found, [], 85)
+    assert state_of(second)[0] == state_of(whole)[0]
+
+
 def test_alerts_go_on_over_a_swap_with_the_new_cutoffs(stream, models):
     """A burst at 1.5 that grows to 3: warning and critical to version 1, emergency to version 2."""
     found = [
