@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import gc
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -36,6 +35,7 @@ from dwcp_stream.settings import LogSettings, Settings
 from dwcp_stream.streams import load_stream
 from dwcp_stream.telemetry.logs import configure_logging
 from tests.kafka.broker import RealKafka
+from tests.model_graphs import publish_twice
 from topologies.app import StreamApp
 from topologies.worker import create_worker, started
 
@@ -87,19 +87,6 @@ class Seen:
         """Gaps that ended in a stretch of time."""
         ends = [t for t in self.ends if t <= end]
         return [b - a for a, b in pairwise(ends) if b >= begin]
-
-
-def two_versions(directory: Path) -> ModelRepository:
-    """A repository with the shipped model, and the same again as version 2."""
-    shutil.copytree(ROOT / "models" / MODEL / "1", directory / MODEL / "1")
-    repository = ModelRepository(directory)
-    files = {p.name: p.read_bytes() for p in (directory / MODEL / "1").iterdir() if p.name != "manifest.json"}
-    manifest = repository.manifest(MODEL, 1)
-    plain = {name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in ("version", "files")}
-    plain["fields"] = [{k: getattr(f, k) for k in f.__struct_fields__} for f in manifest.fields]
-    repository.publish(MODEL, files, plain)
-    repository.set_alias(MODEL, "champion", 1)
-    return repository
 
 
 async def until(done: Callable[[], bool], what: str) -> None:
@@ -163,7 +150,8 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 async def run(bootstrap: str, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Fill a topic, start the worker, and take turns once its windows are full."""
-    repository = two_versions(directory / "models")
+    repository = ModelRepository(directory / "models")
+    publish_twice(ModelRepository(ROOT / "models"), repository, MODEL)
     stream = load_stream(ROOT / "config" / "streams" / "consensus.toml")
     settings = Settings(
         kafka={"bootstrap_servers": bootstrap}, topics={"partitions": 4}, app_id="bench-swap", models_interval=0.1,

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from dwcp_stream.registry import make_golden
+from dwcp_stream.registry import ModelRepository, make_golden
 from dwcp_stream.streams import Field, ModelBinding, StreamDefinition, schema_hash
 
 ROWS = 6
@@ -285,3 +286,13 @@ def binding(name: str, *, model: str = "", **changes: Any) -> ModelBinding:
         "horizons": tuple(manifest["horizons"]),
     }
     return ModelBinding(**{**settings, **changes})
+
+
+def publish_twice(source: ModelRepository, target: ModelRepository, name: str) -> None:
+    """Publish a model's first version as versions 1 and 2 of another repository; version 1 is champion."""
+    folder, manifest = source.root / name / "1", source.manifest(name, 1)
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
+    plain = msgspec.to_builtins(manifest)
+    for _ in range(2):
+        target.publish(name, files, {key: value for key, value in plain.items() if key not in ("version", "files")})
+    target.set_alias(name, "champion", 1)

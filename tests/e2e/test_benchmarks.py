@@ -173,3 +173,16 @@ def test_a_program_gets_what_to_read_and_its_last_rate_counts(tmp_path):
         Program("own", tmp_path / "program.py", python=Path(sys.executable)), "127.0.0.1:1", "t", 10, 1
     )
     assert (found_.rate, found_.cpu_us) == (1234.5, 6.25)
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_swaps_beside_no_swaps():
+    result = found("swap", "--samples", "150000", "--entities", "50", "--swaps", "2")
+    assert result["swaps"] == 2
+    assert result["partitions"] == 4
+    for kind in ("swap", "none"):
+        assert 0 < result["gap"][kind]["median"] <= result["gap"][kind]["p99"] <= result["gap"][kind]["max"]
+        assert 0 <= result["pause"][kind]["max"] <= result["gap"][kind]["max"]
+    assert result["ratio_gap_p99"] == result["gap"]["swap"]["p99"] / result["gap"]["none"]["p99"]
+    assert len(result["memory_bytes"]) == 2

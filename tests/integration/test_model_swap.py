@@ -104,7 +104,7 @@ def publish(site: Site, **how) -> int:
 
 async def test_killed_before_and_after_a_swap(site) -> None:
     """Three versions, a kill on each side of two activations, and the alias elsewhere whenever a worker starts."""
-    telemetry = Telemetry(300, 300)
+    telemetry = Telemetry(200, 300)
     await site.create()
     await site.write(telemetry, 0, 150)
     run = await site.run(DWCP_MAX_POLL_RECORDS="200", DWCP_MODELS_INTERVAL="0.05", DWCP_CHECKPOINT_INTERVAL="0.2")

@@ -1,5 +1,8 @@
 """Versions that take over at an offset: the same results however the log is cut, and after any crash."""
 
+from collections import Counter
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -22,11 +25,16 @@ from dwcp_stream.chunk import Chunk
 from dwcp_stream.errors import NewerStateError, StateError
 from dwcp_stream.loading import BoundModels
 from dwcp_stream.pipeline import Pipeline
+from dwcp_stream.registry import ModelRepository
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import load_stream
+from dwcp_stream.streams.files import read_table, rows_to_records
 from dwcp_stream.windows.snapshot import PartitionRecord, SnapshotCodec, decode_partition_record
+from lab.links import simulate_links
 from tests.integration import probe
+from tests.model_graphs import publish_twice
 
+ROOT = Path(__file__).resolve().parents[2]
 A, B = "a", "b"
 
 
@@ -187,6 +195,34 @@ def test_after_a_crash_each_sample_is_scored_by_the_version_that_scored_it_first
     assert decode_partition_record(state_of(second)[1]).models == decode_partition_record(state_of(whole)[1]).models
 
 
+@pytest.mark.parametrize("crash", [88, 110])
+@pytest.mark.parametrize(
+    "versions",
+    [{0: 3, 40: 1, 50: 3}, {0: 3, 40: 4, 50: 3}, {0: 1, 95: 3}, {0: 4, 95: 3}, {0: 3, 95: 4, 97: 3}],
+    ids=str,
+)
+def test_what_a_version_remembers_comes_back_only_to_itself(stream, models, versions, crash):
+    """Of an entity that was silent around two swaps, and of entities that are ahead of the position, beyond a swap."""
+    moments = [(step, name) for step in range(100) for name in "aq" if name == "a" or not 15 <= step < 75]
+    found = [
+        (name.encode(), b'{"id":"%s","ts":%.1f,"value":0.5,"requests":0}' % (name.encode(), probe.EPOCH + step))
+        for step, name in moments
+    ]
+    whole, schedule = swapping(stream, models, versions)
+    run(whole, found, [])
+    first, _ = swapping(stream, models, versions)
+    copies = []
+    for begin, end in ((0, 35), (35, 85), (85, crash)):  # the record of the last of these checkpoints is not written
+        run(first, found, [], begin, end)
+        copies += first.copy()
+    snapshots = {entity: data for copy in copies for entity, data in copy.snapshots()}
+    codec, second = SnapshotCodec(stream), Pipeline(stream, [models[1]])
+    record = decode_partition_record(copies[1].record())
+    resume(second, models, record, {e: codec.decode(s) for e, s in snapshots.items()}, schedule)
+    run(second, found, [], 85)
+    assert state_of(second)[0] == state_of(whole)[0]
+
+
 def test_alerts_go_on_over_a_swap_with_the_new_cutoffs(stream, models):
     """A burst at 1.5 that grows to 3: warning and critical to version 1, emergency to version 2."""
     found = [
@@ -244,3 +280,37 @@ def test_a_chunk_of_a_hole_activates_what_lies_in_it(stream, models):
     (result,) = run(pipeline, found, [], 200, 210)
     assert [(s.before, s.version) for s in result.swaps] == [(1, 2), (2, 3)]
     assert pipeline.partitions[0].record().since == {probe.MODEL: 120}
+
+
+def test_forecasts_that_wait_keep_the_version_that_made_them(tmp_path):
+    """Two versions with the same graph: what is realised of both together is what one of them alone would have."""
+    publish_twice(ModelRepository(ROOT / "models"), ModelRepository(tmp_path), "link-lstm")
+    stream = load_stream(ROOT / "config/streams/link.toml")
+    found = BoundModels(Settings(models_dir=tmp_path), stream)
+    both = {version: found.load("link-lstm", version) for version in (1, 2)}
+    simulate_links(1, 0.2, 5).write_parquet(tmp_path / "rows.parquet")
+    rows = list(rows_to_records(read_table(tmp_path / "rows.parquet", stream, None), stream))
+    half = len(rows) // 2
+
+    def realised(*steps):
+        schedule = schedule_of(Activation(offset, "link-lstm", version) for offset, version in steps)
+        pipeline = Pipeline(stream, [both[1]], check_ahead=False)
+        pipeline.restore(0, None, {}, schedule, {a: both[a.version] for a in schedule})
+        stamps = np.array([r[2] for r in rows], np.int64)
+        chunk = Chunk("t", 0, np.arange(len(rows)), stamps, [r[0] for r in rows], [r[1] for r in rows])
+        return pipeline.process(chunk).accuracies
+
+    def counted(parts):
+        total = Counter()
+        for part in parts:
+            total[part.horizon, part.target, part.bucket_start] += part.n
+        return total
+
+    alone, swapped = realised((0, 1)), realised((0, 1), (half, 2))
+    assert counted(swapped) == counted(alone)
+    assert {part.version for part in swapped} == {1, 2}
+    buckets = {version: {p.bucket_start for p in swapped if p.version == version and p.n} for version in (1, 2)}
+    assert buckets[1] & buckets[2], "at the swap, forecasts of both come true"
+    last = max(p.bucket_start for p in swapped if p.version == 1 and p.n)
+    first = min(p.bucket_start for p in swapped if p.version == 2 and p.n)
+    assert last > first, "forecasts of version 1 go on to come true after the first of version 2"
