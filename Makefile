@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.made
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup check test full demo bench docs jars
+.PHONY: help setup check test full demo bench soak fuzz docs jars
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -43,6 +43,13 @@ demo: $(STAMP) ## See it work; DEMO="--seconds 30" adds options
 
 bench: $(STAMP) jars ## Measure: every program in benchmarks/
 	@for program in benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done
+
+soak: $(STAMP) jars ## A worker under half load for an hour, and whether anything grows; SOAK="--minutes 60"
+	$(BIN)/python benchmarks/soak.py $(SOAK)
+
+fuzz: $(STAMP) ## Odd records by the million, then coverage-guided; FUZZ="--runs 100000 --records 1000000"
+	@scripts/fuzz-environment
+	PYTHONPATH=.fuzz $(BIN)/python -m tests.fuzz.run $(FUZZ)
 
 docs: $(STAMP) ## Write the pages and files that are made from the code
 	$(BIN)/python -m dwcp_stream.telemetry > docs/metrics.md
