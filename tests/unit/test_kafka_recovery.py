@@ -1,13 +1,14 @@
 """What the store makes of a changelog, and what a checkpoint writes, without a broker."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
-from dwcp_stream.errors import NewerStateError
+from dwcp_stream.errors import NewerStateError, StateError
 from dwcp_stream.kafka.checkpoint import Checkpointer
 from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, make_key
-from dwcp_stream.kafka.store import Recovering
+from dwcp_stream.kafka.store import Recovering, StateStore
 from dwcp_stream.windows.snapshot import (
     EntitySnapshot,
     PartitionRecord,
@@ -76,6 +77,38 @@ def test_a_truncated_snapshot_is_damage_and_a_newer_one_is_refused(codec):
     newer = bytes([whole[0], 99]) + whole[2:]
     with pytest.raises(NewerStateError, match="newer"):
         apply(codec, (make_key("e", 1), newer))
+
+
+@pytest.mark.parametrize("error", [StateError, NewerStateError])
+async def test_what_the_pipeline_refuses_is_rebuilt_unless_it_is_newer(codec, error):
+    """What is kept beside the windows is looked at only when the pipeline takes it."""
+    erased, restored = [], []
+
+    def restore(partition, record, snapshots):
+        restored.append((record.position, sorted(snapshots)))
+        if snapshots:
+            raise error("not an alert's state")
+        return []
+
+    async def erase(partition, keys):
+        erased.append((partition, keys))
+
+    record = (make_key(PARTITION_KEY, 1), encode_partition_record(PartitionRecord(position=9)))
+    found = apply(codec, (make_key("e", 1), codec.encode(window(5), {"alert": "?"})), record)
+    pipeline = SimpleNamespace(restore=restore, partitions={0: SimpleNamespace(notes=[])})
+    store = SimpleNamespace(
+        recovering={0: found}, table_=SimpleNamespace(pipeline=pipeline, erase=erase), generations={}, ready=set()
+    )
+    if error is NewerStateError:
+        with pytest.raises(NewerStateError):
+            await StateStore.complete(store, 0)
+        assert not erased
+        assert not store.ready
+        return
+    assert await StateStore.complete(store, 0) == 0
+    assert restored == [(9, ["e"]), (0, [])]
+    assert erased == [(0, {make_key("e", 1), record[0]})]
+    assert store.ready == {0}
 
 
 class Copy:
