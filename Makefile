@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # a file of tests goes to one process, which has a Kafka of its own if they need one
 PARALLEL := -n auto --dist loadfile
 
-.PHONY: help setup check test full chaos demo bench docs jars
+.PHONY: help setup check test full chaos demo bench soak fuzz docs jars
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -52,6 +52,13 @@ bench: $(STAMP) jars ## Measure: every benchmark, beside other frameworks (half 
 		name=$${program#benchmarks/bench_}; name=$${name%.py}; \
 		echo "== dwcp-stream bench $$name"; $(BIN)/dwcp-stream bench $$name || exit 1; \
 	done
+
+soak: $(STAMP) jars ## A worker under half load for an hour, and whether anything grows; SOAK="--minutes 60"
+	$(BIN)/python benchmarks/soak.py $(SOAK)
+
+fuzz: $(STAMP) ## Odd records by the million, then coverage-guided; FUZZ="--runs 100000 --records 1000000"
+	@scripts/fuzz-environment
+	PYTHONPATH=.fuzz $(BIN)/python -m tests.fuzz.run $(FUZZ)
 
 docs: $(STAMP) ## Write the pages and files that are made from the code
 	$(BIN)/python -m dwcp_stream.telemetry > docs/metrics.md
