@@ -67,6 +67,7 @@ class Partition:
         self.since = dict.fromkeys(self.versions, 0)
         self.watermark = NEVER
         self.position: int | None = None
+        self.begin = 0
         self.touched: set[int] = set()
         self.removed: set[str] = set()
         self.confirmed: int | None = None
@@ -75,7 +76,7 @@ class Partition:
     @property
     def tick_interval(self) -> float:
         """Seconds of event time between ticks."""
-        return max(self.stream.expire_after / TICKS_PER_EXPIRY, 1e-3)
+        return tick_interval(self.stream)
 
     @property
     def parts(self) -> dict[str, SlotPart]:
@@ -109,6 +110,7 @@ class Partition:
             tick=tick_of(self.watermark, self.tick_interval),
             models=dict(self.versions),
             since=dict(self.since),
+            begin=self.begin,
         )
 
     def restore(self, record: PartitionRecord | None, snapshots: Mapping[str, EntitySnapshot]) -> list[str]:
@@ -124,6 +126,7 @@ class Partition:
         silent_since = NEVER
         if record is not None:
             self.watermark, self.position, self.confirmed = record.watermark, record.position, record.position
+            self.begin = record.begin
             silent_since = record.tick - self.stream.expire_after
             for name, version in self.versions.items():
                 same = record.models.get(name) == version
@@ -167,6 +170,11 @@ class Partition:
         slots = self.windows.slots
         self.touched.update(slots[entity] for entity in copy.windows.entities if entity in slots)
         self.removed.update(copy.removed)
+
+
+def tick_interval(stream: StreamDefinition) -> float:
+    """Return the seconds of event time between ticks of a stream."""
+    return max(stream.expire_after / TICKS_PER_EXPIRY, 1e-3)
 
 
 def psi_blocks(seconds: float) -> int:

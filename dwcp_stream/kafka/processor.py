@@ -68,6 +68,8 @@ class ChunkProcessor:
     send: Callable[[Sequence[Output]], Awaitable[None]]
     observer: Observer
     broken: BaseException | None = None
+    halted: str = ""
+    """Why no chunk is taken any more although the worker goes on; no checkpoint may follow."""
     _sought: dict[TP, int] = field(default_factory=dict)
 
     async def __call__(self, fetched: FetchedChunk, generation: int) -> None:
@@ -82,7 +84,7 @@ class ChunkProcessor:
         tp = TP(fetched.topic, fetched.partition)
         try:
             async with self.lock:
-                if self.broken is not None or not self._current(tp, fetched, generation):
+                if self.broken is not None or self.halted or not self._current(tp, fetched, generation):
                     return
                 if await self._refetch(tp, fetched):
                     return

@@ -16,6 +16,7 @@ from structlog import get_logger
 
 from dwcp_stream.errors import NewerStateError, StateError
 from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, split_key
+from dwcp_stream.kafka.topics import partitions_changed
 from dwcp_stream.windows.snapshot import (
     EntitySnapshot,
     PartitionRecord,
@@ -112,6 +113,11 @@ class StateStore(stores.Store[bytes, Any]):
         mine = {tp.partition for tp in assigned if tp.topic == self.table_.source}
         lost = {tp.partition for tp in revoked | newly_assigned if tp.topic == self.table_.source}
         self.began = time.monotonic()
+        if max(mine, default=-1) >= self.table_.partitions:
+            stream = self.table_.pipeline.stream.name
+            self.failed = partitions_changed(self.table_.source, stream, None, self.table_.partitions)
+            await self.app.crash(self.failed)
+            return
         consecutive = generation_id == self.member_of + 1
         self.member_of = generation_id
         for partition in set(self.ready) | set(self.recovering):
@@ -172,8 +178,9 @@ class StateStore(stores.Store[bytes, Any]):
                 partition=partition, records=len(found.damaged), first=str(found.damaged[0]),
             )  # fmt: skip
             await self.table_.erase(partition, found.keys)
+            begin = found.record.begin if found.record else 0
             found = Recovering()
-            found.record = PartitionRecord(position=0)  # from the beginning, not from the committed offset
+            found.record = PartitionRecord(position=begin, begin=begin)  # not from the committed offset
         expired = self.table_.pipeline.restore(partition, found.record, found.snapshots)
         for note in self.table_.pipeline.partitions[partition].notes:
             log.warning("not taken over", partition=partition, reason=note)

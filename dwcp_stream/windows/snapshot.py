@@ -45,6 +45,9 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
         Active version by model.
     since
         Source offset at which that version became active, by model.
+    begin
+        First source offset of the present number of partitions: before it keys may stand on other partitions. A
+        rebuild begins there.
     """
 
     version: int = PARTITION_VERSION
@@ -55,6 +58,7 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
     accuracy: dict[str, Any] = {}
     models: dict[str, int] = {}
     since: dict[str, int] = {}
+    begin: int = 0
 
 
 class _Head(msgspec.Struct, array_like=True):
