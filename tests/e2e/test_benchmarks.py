@@ -72,6 +72,18 @@ def test_checkpoint_and_recovery():
     assert back["ratio"] > 0
 
 
+@pytest.mark.kafka
+@pytest.mark.full
+def test_restart_with_and_without_fixed_names():
+    result = found("bench_restart.py", "--entities", "40", "--seconds", "2", "--rounds", "1")
+    assert result["benchmark"] == "restart"
+    for kind in ("fixed", "free"):
+        case = result[kind]
+        assert 0 < case["undisturbed_seconds"] < case["gap_seconds"]
+        assert case["restart_seconds"] > 0
+    assert result["ratio"] == result["fixed"]["gap_seconds"] / result["free"]["gap_seconds"]
+
+
 def test_scoring_beside_bare_onnx_runtime():
     sizes = ("--batches", "1", "8", "--entities", "10", "--steps", "2", "--seconds", "0.01", "--rounds", "1")
     result = found("bench_scoring.py", "--model", MODEL, *sizes)

@@ -11,9 +11,9 @@ import pytest
 
 from dwcp_stream.errors import BrokerError, StateError
 from dwcp_stream.kafka import backlog
-from dwcp_stream.kafka.backlog import MARK
+from dwcp_stream.kafka.backlog import MARK, Appended, append_backlog
 from dwcp_stream.kafka.batches import write_rows
-from dwcp_stream.kafka.clients import producer_client
+from dwcp_stream.kafka.clients import consumer_client, producer_client
 from dwcp_stream.kafka.generations import PARTITION_KEY, split_key
 from dwcp_stream.kafka.producer import key_hash
 from dwcp_stream.kafka.repartition import Names, repartition
@@ -145,6 +145,45 @@ async def test_a_worker_stops_at_added_partitions_and_the_command_it_names_bring
     code, out, err = await command(run, "--partitions", str(MORE), "--delete-copy")
     assert code == 0, err
     assert json.loads(out)["copy_deleted"] is True
+
+
+async def test_a_sender_that_writes_in_between_is_noticed_and_its_record_taken_next_time(site, monkeypatch) -> None:
+    monkeypatch.setattr(backlog, "PORTION", 500)
+    await site.create()
+    await write(site, PARTITIONS, 0, 20)
+    written = await read_topic(site.settings, site.source)
+    key, late = written[0].key, b"written in between"
+    async with (
+        admin_client(site.settings) as admin,
+        producer_client(site.settings) as producer,
+        consumer_client(site.settings, fetch_max_wait_ms=20) as consumer,
+    ):
+        await add_partitions(admin, site.source, MORE)
+        sending: list[asyncio.Task] = []
+
+        def intrude(_: float) -> None:
+            if not sending:
+                sending.append(asyncio.create_task(producer.send_and_wait(site.source, late, key=key, partition=0)))
+
+        async def append(advance) -> Appended:
+            return await append_backlog(
+                consumer, producer, site.source, [0] * MORE,
+                before=PARTITIONS, migration="m", ahead={}, advance=advance,
+            )  # fmt: skip
+
+        with pytest.raises(BrokerError, match="somebody else writes into it"):
+            await append(intrude)
+        await asyncio.gather(*sending)
+        done = await append(lambda _: None)
+    records = await read_topic(site.settings, site.source)
+    again = [r for r in records if r.offset >= done.positions[r.partition]]
+    assert sum(done.counts) == len(again) == len(written) + 1
+    assert all(key_hash(r.key) % MORE == r.partition for r in again)
+    order = {k: [(r.value, r.timestamp) for r in written if r.key == k] for k in {r.key for r in written}}
+    found = {k: [(r.value, r.timestamp) for r in again if r.key == k and r.value != late] for k in order}
+    assert found == order, "order, bytes and timestamps of every entity"
+    assert [r.value for r in again if r.key == key][-1] == late
+    assert all(r.headers == ((MARK, b"m"),) for r in again)
 
 
 class CrashError(Exception):
