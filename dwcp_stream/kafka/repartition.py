@@ -137,14 +137,7 @@ class Repartition:
             return await self._look(entry, done, delete_copy=delete_copy and not dry_run)
         self._refuse(members)
         if not resumed:
-            if await describe(self.admin, [copy]):
-                raise StateError(
-                    "is left from an earlier migration", where=copy, remedy="Delete that topic, if all is well since"
-                )
-            await journal.create(self.admin)
-            await journal.write(self.producer, entry)
-            # a worker that looked before the journal was there has joined by now, or finds it
-            self._refuse(await group_members(self.admin, names.group))
+            await self._begin(journal, entry)
         if entry.phase == "begun":
             await self._save(entry)
             entry = msgspec.structs.replace(entry, phase="saved")
@@ -156,9 +149,9 @@ class Repartition:
             await journal.write(self.producer, entry, applied)
         await self._switch(old, layout, entry, applied)
         await self._commit(entry.positions)
-        if delete_copy:
-            await delete_topics(self.admin, [copy])
         await delete_topics(self.admin, [names.journal])
+        if delete_copy:  # after the journal: what goes on from a journal reads the copy
+            await delete_topics(self.admin, [copy])
         return replace(
             done,
             entities=len(layout.entities),
@@ -167,6 +160,22 @@ class Repartition:
             strays=len(layout.strays),
             copy_deleted=delete_copy,
         )
+
+    async def _begin(self, journal: Journal, entry: Entry) -> None:
+        """Look for what would stand in the way, then write the journal: from there on no worker starts."""
+        copy = self.names.saved(entry.before)
+        if await describe(self.admin, [copy]):
+            raise StateError(
+                "is left from an earlier migration", where=copy, remedy="Delete that topic, if all is well since"
+            )
+        self._laid_out(await self._state(self.names.changelog, entry.before), entry)
+        await journal.create(self.admin)
+        await journal.write(self.producer, entry)
+        try:  # a worker that looked before the journal was there has joined by now, or finds it
+            self._refuse(await group_members(self.admin, self.names.group))
+        except BrokerError:
+            await delete_topics(self.admin, [journal.topic])
+            raise
 
     async def _journal(self, journal: Journal) -> tuple[Entry | None, dict[str, int]]:
         return await journal.read(self.consumer) if await describe(self.admin, [journal.topic]) else (None, {})
@@ -230,7 +239,6 @@ class Repartition:
         """Copy the old state; an earlier attempt's copy, whole or not, is thrown away."""
         copy = self.names.saved(entry.before)
         replication = (await describe(self.admin, [self.names.changelog]))[self.names.changelog].replication
-        self._laid_out(await self._state(self.names.changelog, entry.before), entry)  # refuses before anything is made
         await delete_topics(self.admin, [copy])
         await create_topics(self.admin, [changelog(copy, entry.before, replication)])
         with self.stage("save the state", None):
@@ -260,7 +268,8 @@ class Repartition:
                     raise StateError(
                         f"{len(found.damaged)} records of partition {number} are damaged: {found.damaged[0]}",
                         where=topic,
-                        remedy="Give the topic its old number back or start with another DWCP_APP_ID",
+                        remedy="If the telemetry still has its old number of partitions, start a worker, which rebuilds"
+                        " them; else start with another DWCP_APP_ID (windows warm up again)",
                     )
                 old.append(found)
                 advance(1)
