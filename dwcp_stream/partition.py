@@ -77,6 +77,7 @@ class Partition:
         self.drift = {m.name: drift_monitor(stream, m, number) for m in models}
         self.watermark, self.ahead = NEVER, NONE_AHEAD
         self.position: int | None = None
+        self.begin = 0
         self.touched: set[int] = set()
         self.removed: set[str] = set()
         self.confirmed: int | None = None
@@ -85,7 +86,7 @@ class Partition:
     @property
     def tick_interval(self) -> float:
         """Seconds of event time between ticks."""
-        return max(self.stream.expire_after / TICKS_PER_EXPIRY, 1e-3)
+        return tick_interval(self.stream)
 
     @property
     def parts(self) -> dict[str, SlotPart]:
@@ -169,6 +170,7 @@ class Partition:
             models={name: model.version for name, model in self.models.items()},
             since={name: begun[name].offset for name in self.models if name in begun},
             ahead=self.ahead,
+            begin=self.begin,
         )
 
     def restore(self, record: PartitionRecord | None, snapshots: Mapping[str, EntitySnapshot]) -> list[str]:
@@ -186,6 +188,7 @@ class Partition:
         if record is not None:
             self.watermark, self.ahead = record.watermark, Ahead(*record.ahead)
             self.position, self.confirmed = record.position, record.position
+            self.begin = record.begin
             silent_since = record.tick - self.stream.expire_after
             for name, monitor in self.drift.items():
                 if name in record.drift:
@@ -246,6 +249,11 @@ def drift_monitor(stream: StreamDefinition, model: Model, partition: int) -> Dri
         lateness=stream.lateness,
         psi_blocks=psi_blocks(stream.drift_block),
     )
+
+
+def tick_interval(stream: StreamDefinition) -> float:
+    """Return the seconds of event time between ticks of a stream."""
+    return max(stream.expire_after / TICKS_PER_EXPIRY, 1e-3)
 
 
 def psi_blocks(seconds: float) -> int:

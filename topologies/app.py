@@ -180,7 +180,7 @@ def create_app(
         outputs=outputs.delivered,
         write=lambda records: outputs.write(lane.changelog, records),
         report=observer.checkpoint,
-        usable=lambda: app.processor.broken is None,
+        usable=lambda: app.processor.broken is None and not app.processor.halted,
     )
     lane.checkpoint = app.checkpointer
     lane.positions = lambda: positions(lane, pipeline)

@@ -14,3 +14,8 @@ def app_id(settings: Settings, stream: StreamDefinition) -> str:
 def changelog_topic(settings: Settings, stream: StreamDefinition) -> str:
     """Return the name Faust gives the changelog topic of the state table."""
     return f"{app_id(settings, stream)}-{TABLE}-changelog"
+
+
+def journal_topic(settings: Settings, stream: StreamDefinition) -> str:
+    """Return the name of the topic that exists while `topics repartition` is at work."""
+    return f"{app_id(settings, stream)}-repartition"

@@ -14,7 +14,7 @@ from structlog import get_logger
 from dwcp_stream.errors import BrokerError, DwcpError
 from dwcp_stream.kafka.catalogue import changelog, topic_name
 from dwcp_stream.kafka.outputs import KafkaOutputs
-from dwcp_stream.kafka.topics import admin_client, create_topics, describe, partition_count
+from dwcp_stream.kafka.topics import admin_client, create_topics, describe, partition_count, partitions_changed
 from dwcp_stream.loading import BoundModels
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.registry.watch import AliasWatch
@@ -25,14 +25,14 @@ from dwcp_stream.telemetry.metrics import Metrics
 from dwcp_stream.web.server import HttpServer
 from topologies.app import StreamApp, create_app, source_ends
 from topologies.models import ModelFollower, names_of
-from topologies.names import app_id, changelog_topic
+from topologies.names import app_id, changelog_topic, journal_topic
 from topologies.observer import MetricsObserver
 from topologies.telemetry import telemetry_agent
 
 log = get_logger(__name__)
 
 POLL_SECONDS = 1.0
-PARTITIONS_EVERY = 15
+PARTITIONS_EVERY = 5
 """The partition count is asked for at every n-th poll."""
 
 
@@ -48,17 +48,19 @@ async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
     source = topic_name(settings.topics.prefix, stream.topic)
     state = changelog_topic(settings, stream)
     async with admin_client(settings) as admin:
-        found = await describe(admin, [source, state])
+        journal = journal_topic(settings, stream)
+        found = await describe(admin, [source, state, journal])
+        if journal in found:
+            raise BrokerError(
+                "its number of partitions is being changed, or that was interrupted",
+                where=source,
+                remedy=f"Wait, or run the same `dwcp-stream topics repartition {stream.name}` again",
+            )
         if source not in found:
             raise BrokerError("does not exist", where=source, remedy="Run `dwcp-stream topics create`")
         partitions = found[source].partitions
         if state in found and found[state].partitions != partitions:
-            raise BrokerError(
-                f"has {partitions} partitions, but its state was written for {found[state].partitions}",
-                where=source,
-                remedy="Keys have moved between partitions: start with another DWCP_APP_ID (windows warm up again),"
-                " or read the telemetry into a topic with the old count",
-            )
+            raise partitions_changed(source, stream.name, partitions, found[state].partitions)
         await create_topics(admin, [changelog(state, partitions, settings.topics.replication)])
     return partitions
 
@@ -69,6 +71,7 @@ class Monitor:
 
     app: StreamApp
     settings: Settings
+    stream: StreamDefinition
     observer: MetricsObserver
     partitions: int
     _task: "asyncio.Task[None] | None" = None
@@ -120,10 +123,21 @@ class Monitor:
         except BrokerError as error:
             log.warning("cannot ask for the partition count", error=str(error))
             return
-        if now != self.partitions:
-            reason = f"{self.app.lane.topic} has {now} partitions now, the state was written for {self.partitions}"
-            self.observer.readiness.fail("partitions", reason)
-            log.error("partition count changed", error_type="partitions", reason=reason)
+        if now is None:
+            self.observer.readiness.fail("partitions", f"{self.app.lane.topic} does not exist")
+        elif now != self.partitions:
+            self.halt(now)
+        elif not self.app.processor.halted:
+            self.observer.readiness.meet("partitions", f"{now}")
+
+    def halt(self, partitions: int) -> None:
+        """Stop at the last checkpoint: keys may stand on other partitions, so state would be torn apart."""
+        if self.app.processor.halted:
+            return
+        reason = str(partitions_changed(self.app.lane.topic, self.stream.name, partitions, self.partitions))
+        self.app.processor.halted = reason
+        self.observer.readiness.fail("partitions", reason)
+        log.error("partition count changed; nothing is processed any more", error_type="partitions", reason=reason)
 
 
 async def create_worker(settings: Settings, stream: StreamDefinition, port: int) -> StreamApp:
@@ -145,7 +159,7 @@ async def create_worker(settings: Settings, stream: StreamDefinition, port: int)
     app = create_app(settings, pipeline, partitions, outputs, observer, found)
     telemetry_agent(app)
     server = HttpServer(registry, liveness.check, readiness.check, host=settings.http.host, port=port)
-    monitor = Monitor(app, settings, observer, partitions)
+    monitor = Monitor(app, settings, stream, observer, partitions)
 
     async def serve() -> None:
         await server.start()

@@ -1,17 +1,21 @@
-"""`dwcp-stream topics`: what the topics are, and creating those that are missing."""
+"""`dwcp-stream topics`: what the topics are, creating those that are missing, changing their partitions."""
 
 import asyncio
 from typing import Any
 
 import click
 
+from dwcp_stream.cli import repartition
 from dwcp_stream.cli.common import emit, json_option, settings_option
 from dwcp_stream.settings import Settings
 
 
 @click.group()
 def command() -> None:
-    """List and create the topics."""
+    """List and create the topics, and change a stream's number of partitions."""
+
+
+command.add_command(repartition.command, "repartition")
 
 
 @command.command(

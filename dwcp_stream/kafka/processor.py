@@ -87,6 +87,8 @@ class ChunkProcessor:
     observer: Observer
     gate: Gate | None = None
     broken: BaseException | None = None
+    halted: str = ""
+    """Why no chunk is taken any more although the worker goes on; no checkpoint may follow."""
     _sought: dict[TP, int] = field(default_factory=dict)
     _turns: PartitionLocks = field(default_factory=PartitionLocks)  # held over a whole chunk, which may be cut
 
@@ -112,7 +114,7 @@ class ChunkProcessor:
         """Process a piece of a fetched chunk; False if it is stale, and so is what follows it."""
         while len(rest):
             async with self.locks[tp.partition]:
-                if self.broken is not None or not self._current(tp, fetched, generation):
+                if self.broken is not None or self.halted or not self._current(tp, fetched, generation):
                     return False
                 if await self._refetch(tp, fetched, int(rest.offsets[0])):
                     return False

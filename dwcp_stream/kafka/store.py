@@ -19,6 +19,7 @@ from dwcp_stream.activations import Activation, Schedule
 from dwcp_stream.errors import NewerStateError, StateError
 from dwcp_stream.kafka.generations import Generations, split_key
 from dwcp_stream.kafka.recovering import Recovering, Settled
+from dwcp_stream.kafka.topics import partitions_changed
 from dwcp_stream.scoring import Model
 from dwcp_stream.windows.snapshot import EntitySnapshot, PartitionRecord
 from dwcp_stream.windows.view import EntityView
@@ -97,6 +98,11 @@ class StateStore(stores.Store[bytes, Any]):
         mine = {tp.partition for tp in assigned if tp.topic == self.table_.source}
         lost = {tp.partition for tp in revoked | newly_assigned if tp.topic == self.table_.source}
         self.began = time.monotonic()
+        if max(mine, default=-1) >= self.table_.partitions:
+            stream = self.table_.pipeline.stream.name
+            self.failed = partitions_changed(self.table_.source, stream, None, self.table_.partitions)
+            await self.app.crash(self.failed)
+            return
         consecutive = generation_id == self.member_of + 1
         self.member_of = generation_id
         for partition in set(self.ready) | set(self.recovering):
@@ -147,7 +153,7 @@ class StateStore(stores.Store[bytes, Any]):
                     raise
                 except StateError as error:  # what is kept beside the windows is looked at only here
                     self.table_.pipeline.revoke(partition)
-                    anew = {partition: await self._anew(partition, settled.keys, [error])}
+                    anew = {partition: await self._anew(partition, settled, [error])}
                     again = await self.table_.take_over(anew, generation)
                     if not self._current(generation):
                         return
@@ -175,16 +181,18 @@ class StateStore(stores.Store[bytes, Any]):
     async def _settled(self, partition: int) -> Settled:
         """Return what counts of a partition; if some of it is damaged, nothing but that it begins anew."""
         found = self.recovering.pop(partition, None) or Recovering()
-        return await self._anew(partition, found.keys, found.damaged) if found.damaged else found.settle()
+        settled = found.settle()
+        return await self._anew(partition, settled, found.damaged) if found.damaged else settled
 
-    async def _anew(self, partition: int, keys: Iterable[bytes], damaged: Sequence[StateError]) -> Settled:
+    async def _anew(self, partition: int, found: Settled, damaged: Sequence[StateError]) -> Settled:
         """Delete what was read of a partition; it is rebuilt from its beginning, not from the committed offset."""
         log.error(
             "state is damaged; the partition is rebuilt from its source topic",
             partition=partition, records=len(damaged), first=str(damaged[0]),
         )  # fmt: skip
-        await self.table_.erase(partition, set(keys))
-        return Settled(PartitionRecord(position=0))
+        await self.table_.erase(partition, set(found.keys))
+        begin = found.record.begin if found.record else 0
+        return Settled(PartitionRecord(position=begin, begin=begin))
 
     def complete(self, partition: int, found: Settled, taken: Takeover) -> int:
         """Finish the recovery of one partition and return the number of entities it has."""

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, for_code
 
 from dwcp_stream.errors import BrokerError
 from dwcp_stream.kafka.catalogue import TopicSpec, catalogue
@@ -17,6 +18,7 @@ from dwcp_stream.settings import Settings, kafka_client_options
 from dwcp_stream.streams import load_streams
 
 TOPIC_EXISTS = 36
+UNKNOWN_TOPIC = 3
 POLL_SECONDS = 0.05
 CREATE_TIMEOUT = 30.0
 
@@ -105,6 +107,22 @@ async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str
     return configs
 
 
+def partitions_changed(source: str, stream: str, now: int | None, before: int) -> BrokerError:
+    """Return the error of a telemetry topic with another number of partitions than its state.
+
+    Parameters
+    ----------
+    now, before
+        The topic's number of partitions (None: more than before, but not known), and that of the state.
+    """
+    return BrokerError(
+        f"has {now or 'more'} partitions, but its state was written for {before}: keys have moved between them",
+        where=source,
+        remedy="Stop all workers and senders of the stream, then run:"
+        f" dwcp-stream topics repartition {stream} --partitions {now or 'N'}",
+    )
+
+
 async def partition_count(admin: AIOKafkaAdminClient, topic: str) -> int | None:
     """Return a topic's number of partitions, None if it does not exist."""
     state = (await describe(admin, [topic])).get(topic)
@@ -145,12 +163,79 @@ async def create_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) 
     return created
 
 
-async def _appear(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+async def add_partitions(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> None:
+    """Raise a topic's number of partitions, and wait until they can be used.
+
+    Raises
+    ------
+    BrokerError
+        The brokers refuse.
+    """
+    try:
+        await admin.create_partitions({topic: NewPartitions(partitions)})
+    except (KafkaError, TimeoutError) as error:
+        raise BrokerError(
+            f"cannot have {partitions} partitions: {error}", where=topic, remedy="Check your rights"
+        ) from error
+    await _appear(admin, [topic], partitions)
+
+
+async def delete_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Delete those of the topics that exist, and wait until they are gone.
+
+    Raises
+    ------
+    BrokerError
+        The brokers refuse, or a topic does not go in time.
+    """
+    there = list(await describe(admin, names))
+    if not there:
+        return
+    response = await admin.delete_topics(there)
+    for name, code in response.topic_error_codes:
+        if code not in (0, UNKNOWN_TOPIC):
+            raise BrokerError(
+                f"cannot be deleted: {for_code(code).__name__}",
+                where=name,
+                remedy="Check your rights, and delete.topic.enable of the brokers",
+            )
+    deadline = time.monotonic() + CREATE_TIMEOUT
+    while left := list(await describe(admin, there)):
+        if time.monotonic() > deadline:
+            raise BrokerError("was deleted but is still there", where=left[0], remedy="Check the brokers' log")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def group_members(admin: AIOKafkaAdminClient, group: str) -> list[str]:
+    """Return the members of a consumer group as `client id (host)`; none if there is no such group."""
+    try:
+        responses = await admin.describe_consumer_groups([group])
+    except GroupCoordinatorNotAvailableError:  # the first group of a cluster is still to come
+        return []
+    found = [described for response in responses for described in response.to_object()["groups"]]
+    for described in found:
+        if described["error_code"]:
+            raise BrokerError(
+                f"its members cannot be asked for: {for_code(described['error_code']).__name__}",
+                where=group,
+                remedy="Try again, and check your rights",
+            )
+    return [f"{m['client_id']} ({m['client_host']})" for described in found for m in described["members"]]
+
+
+async def log_ranges(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
+    """Return the first and the end offset of each partition."""
+    tps = [TopicPartition(topic, p) for p in range(partitions)]
+    begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+    return {tp.partition: (begins[tp], ends[tp]) for tp in tps}
+
+
+async def _appear(admin: AIOKafkaAdminClient, names: Sequence[str], partitions: int = 1) -> None:
     """Wait until every partition of the topics has a leader: metadata follow a creation after a while."""
     deadline = time.monotonic() + CREATE_TIMEOUT
     while True:
         topics: dict[str, Any] = {t["topic"]: t["partitions"] for t in await admin.describe_topics()}
-        waiting = [n for n in names if not topics.get(n) or any(p["leader"] < 0 for p in topics[n])]
+        waiting = [n for n in names if len(topics.get(n, ())) < partitions or any(p["leader"] < 0 for p in topics[n])]
         if not waiting:
             return
         if time.monotonic() > deadline:

@@ -49,6 +49,9 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
     ahead
         Samples in a row beyond the watermark's cap, and the earliest of them; see `dwcp_stream.watermark`. Records of
         this version from before it was kept are read as none.
+    begin
+        First source offset of the present number of partitions: before it keys may stand on other partitions. A
+        rebuild begins there.
     """
 
     version: int = PARTITION_VERSION
@@ -60,6 +63,7 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
     models: dict[str, int] = {}
     since: dict[str, int] = {}
     ahead: tuple[int, float] = (0, math.inf)
+    begin: int = 0
 
 
 class _Head(msgspec.Struct, array_like=True):

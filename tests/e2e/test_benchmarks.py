@@ -118,6 +118,18 @@ def test_checkpoint_and_recovery():
 
 
 @pytest.mark.kafka
+@pytest.mark.full
+def test_restart_with_and_without_fixed_names():
+    result = found("restart", "--entities", "40", "--seconds", "2", "--rounds", "1")
+    assert result["benchmark"] == "restart"
+    for kind in ("fixed", "free"):
+        case = result[kind]
+        assert 0 < case["undisturbed_seconds"] < case["gap_seconds"]
+        assert case["restart_seconds"] > 0
+    assert result["ratio"] == result["fixed"]["gap_seconds"] / result["free"]["gap_seconds"]
+
+
+@pytest.mark.kafka
 @pytest.mark.slow
 def test_scoring_from_kafka_to_verdicts_beside_bare_onnx_runtime():
     whole = ("--workers", "1", "2", "--whole-entities", "80", "--whole-seconds", "0.5")

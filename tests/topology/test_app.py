@@ -71,6 +71,28 @@ async def test_the_table_is_read_only(app):
         del app.table.data["e00001"]
 
 
+async def test_a_partition_that_the_state_does_not_have_stops_the_worker(app, monkeypatch):
+    crashed = []
+
+    async def crash(reason):
+        crashed.append(reason)
+
+    monkeypatch.setattr(app, "crash", crash)
+    store, source = app.table.data, "dwcp.telemetry.probe"
+    await store.on_rebalance({TP(source, p) for p in range(4)}, set(), {TP(source, 3)}, 1)
+    assert crashed == []
+    await store.on_rebalance({TP(source, p) for p in range(6)}, set(), {TP(source, 5)}, 2)
+    assert crashed == [store.failed]
+    assert "dwcp-stream topics repartition probe --partitions N" in str(store.failed)
+
+
+async def test_a_halted_worker_writes_no_checkpoint(app):
+    fill(app.table.pipeline)
+    app.processor.halted = "the number of partitions has changed"
+    assert await app.checkpointer() == {}
+    assert app.table.pipeline.partitions[0].touched, "nothing was copied"
+
+
 async def test_nothing_listens_and_nothing_is_declared_behind_the_operators_back(app):
     assert not app.conf.web_enabled
     assert not app.conf.topic_allow_declare
