@@ -2,13 +2,16 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from dwcp_stream.kafka.generations import PARTITION_KEY, split_key
+from dwcp_stream.kafka.producer import key_hash
 from dwcp_stream.kafka.recovering import Recovering
+from dwcp_stream.kafka.relayout import Cut, changelog_records, lay_out
 from dwcp_stream.loading import bound_models
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.settings import Settings
@@ -76,3 +79,35 @@ def test_work_goes_on_from_an_earlier_state(make, name, version) -> None:
     assert result.counts.tolist() == said["next"]["counts"]
     assert make.outputs(result) == said["next"]["outputs"]
     assert make.judged(make.told(pipeline)) == said["next"]["entities"]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_an_earlier_state_laid_out_for_more_partitions_goes_on_alike(make, name) -> None:
+    records, later = msgspec.msgpack.decode((FOLDER / f"{name}.msgpack").read_bytes())
+    said = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    stream = load_streams(Settings().streams_dir)[name]
+    codec, old, new = SnapshotCodec(stream), Recovering(), [Recovering() for _ in range(3)]
+    for key, value in records:
+        old.apply(key, value, codec.decode)
+    held = old.settle()
+    layout = lay_out([held], stream, 3)
+    assert layout.moved > 0
+    for partition, key, value in changelog_records([held], layout, stream, Cut([0, 0, 0])):
+        new[partition].apply(key, value, codec.decode)
+    pipeline = Pipeline(stream, bound_models(Settings(), stream))
+    outputs, entities = [], {}
+    for partition, recovering in enumerate(new):
+        found = recovering.settle()
+        pipeline.restore(partition, found.record, found.snapshots)
+    for partition in range(3):
+        mine = [row for row in later if key_hash(row[2]) % 3 == partition]
+        if mine:
+            columns = make.chunk(stream, [(i, *row[1:]) for i, row in enumerate(mine)])
+            outputs += make.outputs(pipeline.process(replace(columns, partition=partition)))
+    for entity in said["entities"]:
+        view = pipeline.view(entity)
+        entities[entity] = {f.name: make.exact(view[f.name]) for f in stream.fields}
+    assert entities == {entity: one["fields"] for entity, one in said["next"]["entities"].items()}
+    per_entity = [one for one in said["next"]["outputs"] if one[0] != "accuracy"]
+    assert sorted(one for one in outputs if one[0] != "accuracy") == sorted(per_entity)
+    assert any(one[0] == "anomalies" for one in per_entity)

@@ -147,6 +147,21 @@ async def test_a_worker_stops_at_added_partitions_and_the_command_it_names_bring
     assert json.loads(out)["copy_deleted"] is True
 
 
+async def test_a_worker_that_is_given_an_added_partition_ends_with_what_to_do(site) -> None:
+    await site.create()
+    await write(site, PARTITIONS, 0, 30)
+    run = await site.run()
+    worker = run.start(CONSUMER_METADATA_MAX_AGE_MS="1000")  # Faust's own setting; else it takes five minutes
+    await run.caught_up()
+    committed, written = await run.committed(), await run.ends(run.changelog)
+    async with admin_client(run.settings) as admin:
+        await add_partitions(admin, site.source, MORE)
+    await wait_until(lambda: not worker.running, lambda: f"a worker that ends\n{worker.tail()}")
+    assert worker.process.returncode == 1, worker.tail()
+    assert f"dwcp-stream topics repartition {STREAM} --partitions" in worker.tail()
+    assert (await run.committed(), await run.ends(run.changelog)) == (committed, written)
+
+
 async def test_a_sender_that_writes_in_between_is_noticed_and_its_record_taken_next_time(site, monkeypatch) -> None:
     monkeypatch.setattr(backlog, "PORTION", 500)
     await site.create()
