@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=default.seed, help="of faults and samples (default %(default)s)")
     parser.add_argument("--entities", type=int, default=default.entities, help="samples a step (default %(default)s)")
     parser.add_argument("--rate", type=float, default=default.rate, help="steps per second (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=default.seconds, help="begin no fault after so long")
     parser.add_argument("--only", metavar="A,B", help=f"classes of faults, of: {', '.join((*ALWAYS, *ON_REQUEST))}")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep topics and logs there, also after success")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = set(kinds) - {*ALWAYS, *ON_REQUEST}
     if unknown:
         parser.error(f"unknown faults: {', '.join(sorted(unknown))}")
-    options = Options(given.seed, given.faults, given.samples, given.entities, given.rate, kinds)
+    options = Options(given.seed, given.faults, given.samples, given.entities, given.rate, kinds, given.seconds)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of the load, whose broker is away time and again
     directory = given.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
     try:

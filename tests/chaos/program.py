@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
@@ -58,7 +59,10 @@ class Summary:
 
 @dataclass
 class Options:
-    """How much chaos. `rate` is steps per second at most; a step is one sample of every entity."""
+    """How much chaos. `rate` is steps per second at most; a step is one sample of every entity.
+
+    After `seconds` no further fault is begun, and the samples are those that the faults so far have a right to.
+    """
 
     seed: int = 1
     faults: int = 100
@@ -66,6 +70,7 @@ class Options:
     entities: int = 1_000
     rate: float = 12.0
     kinds: Sequence[str] = ALWAYS
+    seconds: float = math.inf
 
 
 class ChaosError(AssertionError):
@@ -87,11 +92,14 @@ async def run_program(options: Options, directory: Path, say: Callable[[str], No
     try:
         await arena.open()
         for number, fault in enumerate(plan, 1):
+            if time.monotonic() - begun > options.seconds:
+                break
             done.append(fault)
             arena.load.allow(options.samples * number // (len(plan) + 1))
             said = await _carry_out(arena, fault, summary)
             say(f"{number}/{len(plan)} {time.monotonic() - begun:.0f} s {fault} {said}{arena.load.sent:,} samples")
-        await _finish(arena, options, summary, say)
+        samples = options.samples * (len(done) + 1) // (len(plan) + 1)
+        await _finish(arena, replace(options, samples=samples), summary, say)
     except Exception as error:
         so_far = ", ".join(str(f) for f in done)
         again = f"--seed {options.seed} --faults {options.faults} --samples {options.samples}"

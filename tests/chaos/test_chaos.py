@@ -11,7 +11,7 @@ from tests.chaos.plan import ALWAYS, ON_REQUEST, make_plan
 from tests.chaos.program import Options, run_program
 from tests.integration.probe import Telemetry
 
-SHORT = ("kill", "sleep", "term", "broker-kill", "broker-pause", "outputs-refused", "resent", "reordered", "time-jumps")
+SHORT = ("kill", "sleep", "term", "broker-kill", "outputs-refused", "resent", "reordered", "time-jumps")
 
 
 def test_a_plan_follows_from_its_seed_and_has_every_class_as_often():
@@ -42,8 +42,9 @@ def test_an_unknown_class_is_refused_before_anything_starts(capsys):
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.chaos
+@pytest.mark.timeout(600)
 async def test_a_short_program_loses_nothing(tmp_path, capsys):
-    options = Options(seed=1, faults=len(SHORT), samples=120_000, entities=500, rate=20.0, kinds=SHORT)
+    options = Options(seed=1, faults=len(SHORT), samples=100_000, entities=500, rate=20.0, kinds=SHORT)
     summary = await run_program(options, tmp_path, print)
     assert summary.samples >= options.samples
     assert summary.counts == dict.fromkeys(SHORT, 1)
