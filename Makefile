@@ -4,8 +4,10 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.made
 PYTEST := $(BIN)/python -m pytest
+# a file of tests goes to one process, which has a Kafka of its own if they need one
+PARALLEL := -n auto --dist loadfile
 
-.PHONY: help setup check test full chaos demo bench docs jars
+.PHONY: help setup check test full chaos demo bench soak fuzz docs jars
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -28,11 +30,11 @@ endef
 
 check: $(STAMP) ## Lint, types, unit and contract tests: under two minutes, no Kafka
 	$(lint)
-	$(PYTEST) tests/unit tests/contract -m "not full and not kafka"
+	$(PYTEST) tests/unit tests/contract -m "not full and not kafka" $(PARALLEL)
 
 test: $(STAMP) jars ## All that a change can break, on real Kafka, with coverage
 	$(lint)
-	$(PYTEST) -m "not full" --cov --cov-report=term:skip-covered
+	$(PYTEST) -m "not full" $(PARALLEL) --cov --cov-report=term:skip-covered
 
 full: $(STAMP) jars ## Everything, also chaos and soak
 	$(lint)
@@ -44,8 +46,19 @@ chaos: $(STAMP) jars ## Faults in random order, nothing lost; CHAOS="--faults 10
 demo: $(STAMP) ## See it work; DEMO="--seconds 30" adds options
 	$(BIN)/dwcp-stream demo $(DEMO)
 
-bench: $(STAMP) jars ## Measure: every program in benchmarks/
-	@for program in benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done
+bench: $(STAMP) jars ## Measure: every benchmark, beside other frameworks (half an hour)
+	@scripts/peer-environment
+	@for program in benchmarks/bench_*.py; do \
+		name=$${program#benchmarks/bench_}; name=$${name%.py}; \
+		echo "== dwcp-stream bench $$name"; $(BIN)/dwcp-stream bench $$name || exit 1; \
+	done
+
+soak: $(STAMP) jars ## A worker under half load for an hour, and whether anything grows; SOAK="--minutes 60"
+	$(BIN)/python benchmarks/soak.py $(SOAK)
+
+fuzz: $(STAMP) ## Odd records by the million, then coverage-guided; FUZZ="--runs 100000 --records 1000000"
+	@scripts/fuzz-environment
+	PYTHONPATH=.fuzz $(BIN)/python -m tests.fuzz.run $(FUZZ)
 
 docs: $(STAMP) ## Write the pages and files that are made from the code
 	$(BIN)/python -m dwcp_stream.telemetry > docs/metrics.md

@@ -1,13 +1,15 @@
-"""What scoring costs beside bare ONNX Runtime: `Model.score`, and the whole pipeline, on the same windows and threads.
+"""What scoring costs beside bare ONNX Runtime: from Kafka to published verdicts, and each part of it in memory.
 
-python benchmarks/bench_scoring.py
-python benchmarks/bench_scoring.py --model consensus-lstm-ae --json
+dwcp-stream bench scoring
+dwcp-stream bench scoring --model consensus-lstm-ae --workers 1 --json
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,24 +20,32 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.programs import JVM
 from benchmarks.support import ROOT, machine, median, report, say, table
+from benchmarks.whole_path import Burst, Fleet
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.errors import ModelError
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.scoring import Model
+from dwcp_stream.scoring.batching import MAX_BATCH
 from dwcp_stream.scoring.session import make_session
 from dwcp_stream.streams import Field, StreamDefinition, load_streams
+from tests.kafka.broker import RealKafka
 
 BATCHES = (1, 64, 256)
 EPOCH = 1_790_000_000
 METHOD = (
-    "Windows per second, one thread. Bare: `InferenceSession.run` of the model's own file with the worker's session\n"
-    "options, on float32 arrays that are ready. Score: `Model.score` on windows of the stream (columns chosen, batch\n"
-    "padded to fours). Pipeline: `Pipeline.process` on JSON samples in memory, one per entity and step (decode,\n"
-    "windows, score, alerts or forecasts, drift), against bare runs of the largest batch. By turns, a round each;\n"
-    "medians; a ratio is the median of each round's own ratio. Inputs are made up: each field close to a level of the\n"
-    "entity's own. Many outputs per window mean forecasts, or that a model takes them for incidents."
+    "Windows per second, one thread for the graph. Bare: `InferenceSession.run` of the model's own file with the\n"
+    "worker's session options, on float32 arrays that are ready. Whole path: `dwcp-stream worker` processes of\n"
+    "one group with this model alone, on JSON samples in one Apache Kafka on this machine (4 partitions), windows\n"
+    "full, from the end of writing a burst until /metrics shows all of it processed and handed to the producer;\n"
+    "against bare runs of as many windows as the worker had in a batch. Score: `Model.score` on windows of the\n"
+    "stream (columns chosen, batch padded to fours). Pipeline: `Pipeline.process` on JSON samples in memory, one\n"
+    "per entity and step (decode, windows, score, alerts or forecasts, drift), against bare runs of the largest\n"
+    "batch. By turns, a round each; medians; a ratio is the median of each round's own ratio. Inputs are made up:\n"
+    "each field close to a level of the entity's own. Many outputs per window mean forecasts, or that a model\n"
+    "takes them for incidents."
 )
 
 
@@ -133,7 +143,52 @@ def pipeline_rate(
     return scored / (time.perf_counter() - begun), outputs / max(scored, 1)
 
 
-def bench(model: Model, repository: ModelRepository, stream: StreamDefinition, options: Any) -> dict[str, Any]:
+def whole_path(
+    model: Model,
+    repository: ModelRepository,
+    stream: StreamDefinition,
+    options: Any,
+    kafka: RealKafka,
+    bare_rate: float,
+) -> list[dict[str, Any]]:
+    """Figures of worker processes on Kafka, one entry for each number of workers.
+
+    `bare_rate` is what the bare graph reaches, windows per second; a burst keeps it busy for `whole_seconds`.
+    """
+    steps = max(2, round(options.whole_seconds * bare_rate / options.whole_entities))
+    made = chunks(stream, options.whole_entities, stream.window + options.rounds * steps)
+    found: list[dict[str, Any]] = []
+    for count in options.workers:
+        fleet = Fleet(kafka.bootstrap, stream, model.name, count, kafka.directory.parent)
+        bursts: list[Burst] = []
+        bare: list[float] = []
+        with fleet.running(made[: stream.window]):
+            for number in range(options.rounds):
+                begin = stream.window + number * steps
+                bursts.append(fleet.burst(made[begin : begin + steps]))
+                batch = min(MAX_BATCH, max(1, round(bursts[0].windows_per_batch)))
+                bare.append(rate(bare_runner(model, repository, *arrays(stream, batch)), options.seconds))
+        rates = [burst.windows_per_second for burst in bursts]
+        ratios = {"onnxruntime": median([r / b for r, b in zip(rates, bare, strict=True)])}
+        if found:
+            ratios["fewest_workers"] = median(rates) / found[0]["windows_per_second"]
+        found.append(
+            {
+                "workers": count,
+                "windows_per_second": median(rates),
+                "windows_per_batch": median([burst.windows_per_batch for burst in bursts]),
+                "outputs_per_window": median([burst.outputs_per_window for burst in bursts]),
+                "bare": median(bare),
+                "ratio": ratios,
+            }
+        )
+        say(f"{model.name}, {count} worker(s): {median(rates):,.0f} windows/s, bare {median(bare):,.0f}")
+    return found
+
+
+def bench(
+    model: Model, repository: ModelRepository, stream: StreamDefinition, options: Any, kafka: RealKafka | None
+) -> dict[str, Any]:
     """Figures of one model."""
     model.bind(stream)
     batches: list[dict[str, Any]] = []
@@ -150,11 +205,14 @@ def bench(model: Model, repository: ModelRepository, stream: StreamDefinition, o
     bare = bare_runner(model, repository, *arrays(stream, max(options.batches)))
     pairs, outputs = [], 0.0
     for _ in range(options.rounds):
-        whole, outputs = pipeline_rate(stream, model, made[: stream.window], made[stream.window :])
-        pairs.append((whole, rate(bare, options.seconds)))
+        inside, outputs = pipeline_rate(stream, model, made[: stream.window], made[stream.window :])
+        pairs.append((inside, rate(bare, options.seconds)))
+    whole = whole_path(model, repository, stream, options, kafka, batches[-1]["bare"]) if kafka else []
     return {
         "model": model.name,
         "version": model.version,
+        **({"ratio": {"onnxruntime": whole[0]["ratio"]["onnxruntime"]}} if whole else {}),
+        "whole_path": whole,
         "batches": batches,
         "pipeline": {
             "entities": options.entities,
@@ -165,17 +223,19 @@ def bench(model: Model, repository: ModelRepository, stream: StreamDefinition, o
     }
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """Figures of every model of the repository that fits a stream."""
     state = machine()
     repository, streams = ModelRepository(options.models), load_streams(options.streams)
     found = []
-    for name in options.model or repository.names():
-        model = repository.load(name)
-        if model.stream not in streams:
-            raise ModelError(f"is of the stream {model.stream!r}", where=name, remedy=f"Not in {options.streams}")
-        say(f"{name} version {model.version}")
-        found.append(bench(model, repository, streams[model.stream], options))
+    with contextlib.ExitStack() as stack:
+        kafka = stack.enter_context(RealKafka(directory / "kafka", jvm=JVM)) if options.workers else None
+        for name in options.model or repository.names():
+            model = repository.load(name)
+            if model.stream not in streams:
+                raise ModelError(f"is of the stream {model.stream!r}", where=name, remedy=f"Not in {options.streams}")
+            say(f"{name} version {model.version}")
+            found.append(bench(model, repository, streams[model.stream], options, kafka))
     return {"benchmark": "scoring", "machine": state, "method": METHOD, "models": found}
 
 
@@ -184,17 +244,22 @@ def text(found: dict[str, Any]) -> str:
     rows = []
     for one in found["models"]:
         name = f"{one['model']} v{one['version']}"
+        for whole in one["whole_path"]:
+            what = f"{name}, whole path, {whole['workers']} worker{'s' if whole['workers'] > 1 else ''}"
+            figures = (f"{whole['bare']:,.0f}", f"{whole['windows_per_second']:,.0f}")
+            last = (f"{whole['ratio']['onnxruntime']:.2f}", f"{whole['outputs_per_window']:.2f}")
+            rows.append((what, f"{whole['windows_per_batch']:.0f}", *figures, *last))
         rows += [
-            (name, str(b["batch"]), f"{b['bare']:,.0f}", f"{b['score']:,.0f}", f"{b['ratio']:.2f}", "")
+            (f"{name}, score", str(b["batch"]), f"{b['bare']:,.0f}", f"{b['score']:,.0f}", f"{b['ratio']:.2f}", "")
             for b in one["batches"]
         ]
-        whole = one["pipeline"]
+        inside = one["pipeline"]
         pipeline = (
-            f"{whole['windows_per_second']:,.0f}",
-            f"{whole['ratio']:.2f}",
-            f"{whole['outputs_per_window']:.2f}",
+            f"{inside['windows_per_second']:,.0f}",
+            f"{inside['ratio']:.2f}",
+            f"{inside['outputs_per_window']:.2f}",
         )
-        rows.append((f"{name}, pipeline", f"{whole['entities']} a chunk", "", *pipeline))
+        rows.append((f"{name}, pipeline", f"{inside['entities']} a chunk", "", *pipeline))
     return table(("model", "batch", "bare windows/s", "ours windows/s", "ours / bare", "outputs/window"), rows)
 
 
@@ -203,14 +268,18 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=ROOT / "models", help="folder of the model repository")
     parser.add_argument("--streams", type=Path, default=ROOT / "config" / "streams", help="folder of the streams")
     parser.add_argument("--model", action="append", help="only this model; may be repeated")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="workers on Kafka; nothing: no Kafka")
+    parser.add_argument("--whole-entities", type=int, default=1_000, help="entities of the whole path")
+    parser.add_argument("--whole-seconds", type=float, default=2.0, help="bare run time of the windows of a burst")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES), help="windows of a batch")
-    parser.add_argument("--entities", type=int, default=250, help="entities, one sample of each in a chunk")
+    parser.add_argument("--entities", type=int, default=250, help="entities in memory, one sample of each in a chunk")
     parser.add_argument("--steps", type=int, default=20, help="chunks measured once the windows are full")
     parser.add_argument("--seconds", type=float, default=0.5, help="least time of a measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each; the median counts")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    found = measure(options)
+    with tempfile.TemporaryDirectory(prefix="dwcp-bench-") as directory:
+        found = measure(options, Path(directory))
     report(found, options.json, text(found))
 
 

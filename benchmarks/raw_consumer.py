@@ -1,4 +1,4 @@
-"""What aiokafka gives at most: `getmany` on a topic, nothing decoded. raw_consumer.py BOOTSTRAP TOPIC MESSAGES."""
+"""What aiokafka gives at most: `getmany` on a topic, nothing decoded. raw_consumer.py BOOTSTRAP TOPIC MESSAGES WARM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from aiokafka import AIOKafkaConsumer
 
 
-async def main(bootstrap: str, topic: str, messages: int) -> None:
+async def main(bootstrap: str, topic: str, messages: int, warm: int) -> None:
     consumer = AIOKafkaConsumer(
         topic,
         bootstrap_servers=bootstrap,
@@ -24,7 +24,7 @@ async def main(bootstrap: str, topic: str, messages: int) -> None:
         while seen < messages:
             fetched = await consumer.getmany(timeout_ms=500, max_records=20_000)
             seen += sum(map(len, fetched.values()))
-            if seen and not begun:  # the clock starts with the first records there, which then do not count
+            if seen >= warm and not begun:  # what is there by then does not count
                 begun, busy, first = time.perf_counter(), time.process_time(), seen
         counted = max(seen - first, 1)
         rate, spent = counted / (time.perf_counter() - begun), (time.process_time() - busy) / counted
@@ -34,4 +34,4 @@ async def main(bootstrap: str, topic: str, messages: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:5])))

@@ -10,18 +10,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.support import ROOT
+from benchmarks.support import ROOT, guard
 from dwcp_stream.kafka.topics import admin_client
 from dwcp_stream.settings import Settings
 from tests.kafka.broker import free_port
 
 POLL_SECONDS = 0.1
 LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
+OUTCOME = re.compile(r'outcome="(\w+)"')
 
 
 class BenchmarkError(RuntimeError):
@@ -30,31 +31,53 @@ class BenchmarkError(RuntimeError):
 
 def stream_without_models(directory: Path, name: str = "consensus") -> Path:
     """Copy a built-in stream definition without its models; returns the folder."""
+    return stream_with_models(directory, name, ())
+
+
+def stream_with_models(directory: Path, name: str, models: Sequence[str]) -> Path:
+    """Copy a built-in stream definition with some of its models; returns the folder."""
     text = (ROOT / "config" / "streams" / f"{name}.toml").read_text(encoding="utf-8")
     tables = re.split(r"(?m)^(?=\[)", text)
     directory.mkdir(parents=True, exist_ok=True)
-    kept = "".join(table for table in tables if not table.startswith("[[models]]"))
+    names = [f'name = "{model}"' for model in models]
+    kept = "".join(t for t in tables if not t.startswith("[[models]]") or any(n in t.splitlines() for n in names))
     (directory / f"{name}.toml").write_text(kept, encoding="utf-8")
     return directory
 
 
 class WorkerProcess:
-    """The worker of the stream `consensus` in a process of its own, as a user starts it.
+    """The worker of a stream in a process of its own, as a user starts it.
 
     Parameters
     ----------
     bootstrap, prefix
-        The broker, and the prefix of the topics: the telemetry is in `{prefix}dwcp.telemetry.consensus`.
+        The broker, and the prefix of the topics: the telemetry is in `{prefix}dwcp.telemetry.{stream}`.
     app_id
         Consumer group and state topic; a new name begins without state.
     streams
         Folder of stream definitions.
     directory
         For its log and its own files.
+    program
+        What Python runs before the arguments of `dwcp-stream`.
+    stream
+        What it watches.
     """
 
-    def __init__(self, bootstrap: str, prefix: str, app_id: str, streams: Path, directory: Path) -> None:
-        self.port, self.log = free_port(), directory / f"{app_id}.log"
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        app_id: str,
+        streams: Path,
+        directory: Path,
+        program: Sequence[str] = ("-m", "dwcp_stream"),
+        *,
+        stream: str = "consensus",
+    ) -> None:
+        self.stream = stream
+        self.port = free_port()
+        self.log = directory / f"{app_id}-{self.port}.log"  # workers of one group have a log each
         self.settings = Settings(kafka={"bootstrap_servers": bootstrap}, app_id=app_id)
         self.environment = {
             **os.environ,
@@ -62,14 +85,15 @@ class WorkerProcess:
             "DWCP_TOPICS__PREFIX": prefix,
             "DWCP_APP_ID": app_id,
             "DWCP_STREAMS_DIR": str(streams),
-            "DWCP_DATA_DIR": str(directory / "data"),
+            "DWCP_DATA_DIR": str(directory / f"data-{self.port}"),
             "DWCP_HTTP__PORT": str(self.port),
             "DWCP_LOG__LEVEL": "warning",
         }
+        self.program = program
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "dwcp_stream", "worker", "consensus"]
+        command = [*guard(), sys.executable, *self.program, "worker", self.stream]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
@@ -82,7 +106,7 @@ class WorkerProcess:
             self.process.wait()
 
     def metrics(self) -> dict[str, float]:
-        """Sums of its metrics by name; empty while it does not answer."""
+        """Sums of its metrics by name, and samples by outcome (`scored`, ...); empty while it does not answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as reply:
                 body = reply.read().decode()
@@ -92,6 +116,8 @@ class WorkerProcess:
         for line in body.splitlines():
             if match := LINE.fullmatch(line):
                 found[match[1]] = found.get(match[1], 0.0) + float(match[3])
+                if match[1] == "dwcp_samples_total" and (outcome := OUTCOME.search(match[2] or "")):
+                    found[outcome[1]] = float(match[3])
         return found
 
     def cpu_seconds(self) -> float:
@@ -130,11 +156,11 @@ class WorkerProcess:
         return committed
 
     async def _committed(self, records: int, deadline: float) -> float:
-        end, group = time.monotonic() + deadline, f"{self.settings.app_id}-consensus"
+        end, group = time.monotonic() + deadline, f"{self.settings.app_id}-{self.stream}"
         async with admin_client(self.settings) as admin:
             while True:
                 offsets = await admin.list_consumer_group_offsets(group)
-                done = sum(o.offset for tp, o in offsets.items() if tp.topic.endswith("dwcp.telemetry.consensus"))
+                done = sum(o.offset for tp, o in offsets.items() if tp.topic.endswith(f"dwcp.telemetry.{self.stream}"))
                 if done == records:
                     return time.perf_counter()
                 if time.monotonic() > end:

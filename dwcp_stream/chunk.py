@@ -14,6 +14,9 @@ from dwcp_stream.events import Accuracy, Drift, Output
 if TYPE_CHECKING:
     from dwcp_stream.stages import StageResult
 
+PIECE_COMMAS = 131_072
+"""More than a chunk of single samples has (4,000 of 30 fields), and twice as many as the longest frame has rows."""
+
 
 @dataclass(slots=True, frozen=True)
 class Chunk:
@@ -67,6 +70,39 @@ class Swap(NamedTuple):
     before: int
     version: int
     offset: int
+
+
+def pieces(values: Sequence[bytes | None], commas: int = PIECE_COMMAS) -> list[slice]:
+    """Cut records so that no piece decodes to more rows than memory is there for.
+
+    A frame of two bytes a row decodes to hundreds of bytes a row, and a batch of such frames compresses to next to
+    nothing: a few kilobytes from Kafka could fill the memory. A frame's rows are at most as many as its commas and one.
+
+    Parameters
+    ----------
+    values
+        Values of a chunk's records.
+    commas
+        Commas of a piece, unless one record alone has more.
+
+    Returns
+    -------
+    list of slice
+        At least one, in order; each record is in one of them.
+
+    Examples
+    --------
+    >>> pieces([b"1,2", None, b"3,4,5", b"6"], commas=2)
+    [slice(0, 2, None), slice(2, 4, None)]
+    """
+    begin, held, cuts = 0, 0, []
+    for i, value in enumerate(values):
+        some = 0 if value is None else value.count(b",")
+        if held + some > commas and i > begin:
+            cuts.append(slice(begin, i))
+            begin, held = i, 0
+        held += some
+    return [*cuts, slice(begin, len(values))]
 
 
 @dataclass(slots=True)

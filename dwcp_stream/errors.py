@@ -8,6 +8,16 @@ from typing import ClassVar, Literal
 
 Stage = Literal["receiving", "processing", "sending"]
 
+UNREADABLE = (ValueError, RecursionError)
+"""What decoders of JSON, MessagePack and TOML raise for bytes that they cannot read.
+
+msgspec's own errors are ValueErrors, and so are wrong UTF-8 and integers of thousands of digits; what is nested without
+end is a RecursionError.
+"""
+
+MISFITS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+"""What taking plain values apart raises when they are not what was once put together."""
+
 
 class DwcpError(Exception):
     """An error with a bounded type, a stage and a remedy.

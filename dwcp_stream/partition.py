@@ -17,7 +17,8 @@ from dwcp_stream.drift.psi import WINDOW_BLOCKS
 from dwcp_stream.forecasts import ForecastTracker
 from dwcp_stream.scoring import Model, ModelState
 from dwcp_stream.streams import StreamDefinition
-from dwcp_stream.watermark import NEVER, tick_of
+from dwcp_stream.streams.decode import ChunkDecoder
+from dwcp_stream.watermark import NEVER, NONE_AHEAD, Ahead, tick_of
 from dwcp_stream.windows import Windows
 from dwcp_stream.windows.part import SlotPart, TakenPart
 from dwcp_stream.windows.snapshot import (
@@ -49,7 +50,14 @@ class Partition:
         Models that score the stream.
     schedule
         From which offsets on; from the beginning unless told. What it says of later offsets is to be given to `plan`.
+
+    Attributes
+    ----------
+    decoder, stages
+        What decodes the partition's records and what scores them; the pipeline sets both.
     """
+
+    decoder: ChunkDecoder
 
     def __init__(
         self, number: int, stream: StreamDefinition, models: Sequence[Model], schedule: Schedule | None = None
@@ -60,14 +68,14 @@ class Partition:
         begun = tuple(Activation(0, m.name, m.version) for m in models)
         self.schedule = begun if schedule is None else schedule
         self._coming: dict[Activation, Model] = {}
-        self._ahead: dict[Activation, ModelState] = {}
+        self._early: dict[Activation, ModelState] = {}
         self.codec = SnapshotCodec(stream)
         self.windows = Windows(stream, scoring=bool(models))
         self.alerts = {m.name: AlertTracker(stream.alert, m.severity) for m in models}
         self.forecasts = {m.name: forecast_tracker(stream, m, number) for m in models if m.task == "forecast"}
         self.states = {m.name: model_state(m) for m in models if m.state_size}
         self.drift = {m.name: drift_monitor(stream, m, number) for m in models}
-        self.watermark = NEVER
+        self.watermark, self.ahead = NEVER, NONE_AHEAD
         self.position: int | None = None
         self.touched: set[int] = set()
         self.removed: set[str] = set()
@@ -92,7 +100,7 @@ class Partition:
 
     def fit(self) -> None:
         """Give every part room for as many slots as the windows have."""
-        for part in chain(self.parts.values(), self._ahead.values()):
+        for part in chain(self.parts.values(), self._early.values()):
             part.resize(self.windows.capacity)
 
     # --- versions of models -----------------------------------------------------------------------------
@@ -118,7 +126,7 @@ class Partition:
         before, self.models[model.name] = self.models[model.name].version, model
         self.alerts[model.name].cutoffs = model.severity
         self.drift[model.name] = drift_monitor(self.stream, model, self.number)
-        states = {**self.states, model.name: self._ahead.pop(activation, None) or model_state(model)}
+        states = {**self.states, model.name: self._early.pop(activation, None) or model_state(model)}
         self.states = {name: states[name] for name, m in self.models.items() if m.state_size}  # in the models' order
         self.fit()
         return Swap(model.name, before, model.version, activation.offset)
@@ -134,8 +142,8 @@ class Partition:
         for activation in self.coming:
             if activation.offset <= applied:
                 states.pop(activation.model, None)
-                if activation in self._ahead:
-                    states[activation.model] = self._ahead[activation]
+                if activation in self._early:
+                    states[activation.model] = self._early[activation]
         return self._named(states)
 
     # --- entities and state -----------------------------------------------------------------------------
@@ -145,7 +153,7 @@ class Partition:
         for slot in slots.tolist():
             self.removed.add(self.windows.entity_of(slot))
         self.touched.difference_update(slots.tolist())
-        for part in chain(self.parts.values(), self._ahead.values()):
+        for part in chain(self.parts.values(), self._early.values()):
             part.clear(slots)
         self.windows.free(slots)
 
@@ -160,6 +168,7 @@ class Partition:
             tick=tick_of(self.watermark, self.tick_interval),
             models={name: model.version for name, model in self.models.items()},
             since={name: begun[name].offset for name in self.models if name in begun},
+            ahead=self.ahead,
         )
 
     def restore(self, record: PartitionRecord | None, snapshots: Mapping[str, EntitySnapshot]) -> list[str]:
@@ -173,9 +182,10 @@ class Partition:
             The entities left out.
         """
         silent_since = NEVER
-        self._ahead = {a: model_state(m) for a, m in self._coming.items() if m.state_size}
+        self._early = {a: model_state(m) for a, m in self._coming.items() if m.state_size}
         if record is not None:
-            self.watermark, self.position, self.confirmed = record.watermark, record.position, record.position
+            self.watermark, self.ahead = record.watermark, Ahead(*record.ahead)
+            self.position, self.confirmed = record.position, record.position
             silent_since = record.tick - self.stream.expire_after
             for name, monitor in self.drift.items():
                 if name in record.drift:

@@ -39,6 +39,9 @@ WATERMARK_JUMPS_PER_EXPIRY = 4
 class Pipeline:
     """All partitions of one stream that this process owns.
 
+    Chunks of different partitions may be processed at the same time, in threads; of one partition only one after the
+    other.
+
     Parameters
     ----------
     stream
@@ -70,7 +73,7 @@ class Pipeline:
     ) -> None:
         self.stream, self.models = stream, list(models)
         self.partitions: dict[int, Partition] = {}
-        self._decoder = ChunkDecoder(stream, default_entity=default_entity, check_ahead=check_ahead)
+        self._default_entity, self._check_ahead = default_entity, check_ahead
         self._buffer_cap, self._recorder = buffer_cap, recorder
         # partitions share the stage of a version; when none uses it any more, it is gone with its sessions
         self._stages: WeakValueDictionary[tuple[str, int], Stage] = WeakValueDictionary()
@@ -93,7 +96,7 @@ class Pipeline:
         fresh = chunk if state.position is None else chunk.since(state.position)
         if len(fresh) < len(chunk):
             old = len(chunk) - len(fresh)
-            result.replayed += self._decoder.decode(
+            result.replayed += state.decoder.decode(
                 chunk.values[:old], chunk.keys[:old], chunk.timestamps_ms[:old].tolist()
             ).samples_in
         while len(fresh):
@@ -105,7 +108,7 @@ class Pipeline:
 
     def _run(self, state: Partition, chunk: Chunk, result: ChunkResult) -> None:
         with self._timed(result, "decode"):
-            decoded = self._decoder.decode(chunk.values, chunk.keys, chunk.timestamps_ms.tolist())
+            decoded = state.decoder.decode(chunk.values, chunk.keys, chunk.timestamps_ms.tolist())
         result.unknown_fields += decoded.unknown_fields
         result.key_mismatches += decoded.key_mismatches
         rejects = {reject.record: reject for reject in decoded.rejects}
@@ -136,7 +139,7 @@ class Pipeline:
         rejects: dict[int, Reject],
         result: ChunkResult,
     ) -> None:
-        marks = advance(state.watermark, decoded.ts, self._cap)
+        marks, ahead = advance(state.watermark, decoded.ts, self._cap, state.ahead)
         offsets = chunk.offsets[decoded.record]
         begin = 0
         for end, tick in segments(marks, decoded.record, state.watermark, state.tick_interval):
@@ -152,6 +155,7 @@ class Pipeline:
             if tick is not None:
                 self._tick(state, tick, result)
             begin = end
+        state.ahead = ahead
 
     def _settle(
         self,
@@ -237,6 +241,7 @@ class Pipeline:
         self.models = [model if m.name == model.name else m for m in self.models]
 
     def _hold(self, state: Partition) -> Partition:
+        state.decoder = ChunkDecoder(self.stream, default_entity=self._default_entity, check_ahead=self._check_ahead)
         state.stages = self._stages_of(state)
         self.partitions[state.number] = state
         return state
@@ -251,10 +256,14 @@ class Pipeline:
             self._stages[model.name, model.version] = made
         return made
 
-    def copy(self) -> list[PartitionCopy]:
-        """Copy what changed in every partition since the last checkpoint."""
-        moved = [s for s in self.partitions.values() if s.position is not None and s.position != s.confirmed]
-        return [state.copy() for state in moved]
+    def moved(self) -> list[int]:
+        """Return the partitions that are further than their last checkpoint."""
+        return [n for n, s in self.partitions.items() if s.position is not None and s.position != s.confirmed]
+
+    def copy(self, partition: int) -> PartitionCopy | None:
+        """Copy what changed in a partition since the last checkpoint; None if this process has it no more."""
+        state = self.partitions.get(partition)
+        return None if state is None else state.copy()
 
     def put_back(self, copies: Sequence[PartitionCopy]) -> None:
         """Mark what a failed checkpoint had copied as changed again."""

@@ -158,6 +158,9 @@ class Settings(BaseSettings):
     max_poll_records: int = Field(
         default=4000, ge=1, description="Most records of one chunk; bounds memory and the time of a chunk."
     )
+    threads: int = Field(
+        default=0, ge=0, description="Chunks processed at once, each of another partition; 0: as many as cores."
+    )
     buffer_cap: int = Field(default=16 << 20, ge=16384, description="Largest advised socket buffer in bytes.")
     liveness_seconds: float = Field(
         default=60.0,

@@ -5,6 +5,7 @@ fixed by the data alone, so it comes out the same however the records are cut in
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,29 @@ NEVER = -math.inf
 """Watermark of a partition that has not seen a sample."""
 
 
-def advance(start: float, ts: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
+CONFIRMED_BY = 20
+"""Samples in a row beyond the cap that are believed: so many are no one bad timestamp."""
+
+
+class Ahead(NamedTuple):
+    """Samples in a row that were more than the cap ahead of the watermark: how many, and the earliest of them."""
+
+    samples: int = 0
+    earliest: float = math.inf
+
+
+NONE_AHEAD = Ahead()
+
+
+def advance(
+    start: float, ts: NDArray[np.float64], cap: float, ahead: Ahead = NONE_AHEAD
+) -> tuple[NDArray[np.float64], Ahead]:
     """Return the watermark after each of a run of samples.
 
     The watermark is the largest timestamp seen, but moves by at most `cap` seconds a sample, so that one bad
-    timestamp cannot make every other entity look silent.
+    timestamp cannot make every other entity look silent. When `CONFIRMED_BY` samples in a row are beyond that, it
+    moves to the earliest of them: else one bad timestamp decades ago, before all others of a partition, would make it
+    crawl through those decades, with ticks at every record.
 
     Parameters
     ----------
@@ -27,22 +46,32 @@ def advance(start: float, ts: NDArray[np.float64], cap: float) -> NDArray[np.flo
         Event times in arrival order, epoch seconds, shape (n,).
     cap
         Largest step, seconds.
+    ahead
+        What the call before returned: the result does not depend on how samples are cut into calls.
 
     Returns
     -------
-    ndarray of shape (n,)
+    marks, ahead
+        ndarray of shape (n,), and what the next call needs to know.
     """
     if not len(ts):
-        return ts
+        return ts, ahead
     first = ts[0] if start == NEVER else start
     reached = np.maximum.accumulate(np.concatenate(([first], ts)))
     if np.all(np.diff(reached) <= cap):
-        return reached[1:]
+        return reached[1:], NONE_AHEAD
     marks, mark = np.empty(len(ts)), float(first)
+    count, earliest = ahead
     for i, value in enumerate(ts.tolist()):
-        mark = max(mark, min(value, mark + cap))
+        limit = mark + cap
+        if value > limit:
+            count, earliest = count + 1, min(earliest, value)
+            mark = min(value, max(limit, earliest)) if count >= CONFIRMED_BY else limit
+        else:
+            count, earliest = NONE_AHEAD
+            mark = max(mark, value)
         marks[i] = mark
-    return marks
+    return marks, Ahead(count, earliest)
 
 
 def tick_of(watermark: float, interval: float) -> float:

@@ -1,7 +1,9 @@
 """The Faust app of one stream: the chunk lane, the state table and the checkpoint put together."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import faust
@@ -15,6 +17,7 @@ from dwcp_stream.kafka.catalogue import topic_name
 from dwcp_stream.kafka.checkpoint import Checkpointer
 from dwcp_stream.kafka.credentials import broker_credentials
 from dwcp_stream.kafka.lane import Lane, lane_transport
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.kafka.processor import ChunkProcessor, positions
 from dwcp_stream.kafka.store import StateTable
@@ -116,7 +119,7 @@ def create_app(
         worker_redirect_stdouts=False,
     )
     app.transport = lane_transport(lane)(app.conf.broker, app)
-    app.lane, lock = lane, asyncio.Lock()
+    app.lane, locks = lane, PartitionLocks()
 
     async def erase(partition: int, keys: set[bytes]) -> None:
         await outputs.write(lane.changelog, [(partition, key, None) for key in sorted(keys)])
@@ -139,7 +142,7 @@ def create_app(
     app.activator = Activator(
         pipeline=pipeline,
         store=app.table.data,
-        lock=lock,
+        locks=locks,
         load=found.load,
         write=lambda records: outputs.write(lane.changelog, records),
         ends=lambda numbers: source_ends(app, numbers),
@@ -157,7 +160,8 @@ def create_app(
     app.processor = ChunkProcessor(
         lane=lane,
         pipeline=pipeline,
-        lock=lock,
+        locks=locks,
+        pool=ThreadPoolExecutor(settings.threads or os.cpu_count(), "chunk"),
         ready=lambda partition: partition in app.table.data.ready,
         generation=generation,
         seek=seek,
@@ -169,7 +173,7 @@ def create_app(
         source=pipeline,
         store=app.table.data,
         topic=source,
-        lock=lock,
+        locks=locks,
         # The generation that the state was held in: the app's own number already is the next one while a worker that
         # has lost its partitions still holds their old state, and would write it over the new owner's.
         generation=lambda: app.table.data.member_of,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dwcp_stream.alerts.policy import Condition, Step
 from dwcp_stream.alerts.severity import LEVELS, check_cutoffs, level
-from dwcp_stream.errors import ConfigError, NewerStateError, StateError
+from dwcp_stream.errors import MISFITS, ConfigError, NewerStateError, StateError
 from dwcp_stream.events import Action
 from dwcp_stream.streams.definition import AlertPolicy
 
@@ -238,7 +238,11 @@ class AlertTracker:
                 )
             _, since, active, severity, below = plain
             condition = Condition(float(since), bool(active), int(severity), None if below is None else float(below))
-        except (TypeError, ValueError, LookupError) as error:
+            if not (math.isfinite(condition.since) and math.isfinite(condition.below or 0.0)):
+                raise ValueError("a time that is not finite")
+            if not 0 <= condition.level < len(LEVELS):
+                raise ValueError(f"severity {condition.level}")
+        except MISFITS as error:
             raise StateError(f"not an alert's state: {error}", where="alert") from error
         self._conditions[slot] = condition
         self._tracked[slot] = True

@@ -82,9 +82,10 @@ MESSAGES = {
             ("source_partition", "Its partition."),
             ("source_offset", "Its offset."),
             ("source_timestamp_ms", "Its timestamp, in ms."),
-            ("source_key", "Its key, if it had one."),
+            ("source_key", f"Its key, if it had one; at most the first {deadletters.MAX_KEY_BYTES} bytes."),
+            ("truncated_from", f"Its length in bytes, if only the first {deadletters.MAX_VALUE_BYTES} are here."),
         ),
-        ("source_key",),
+        ("source_key", "truncated_from"),
     ),
 }
 """Message by logical topic; a topic of the catalogue that is not here has no writer or reader yet."""

@@ -11,6 +11,7 @@ from dwcp_stream.drift.blocks import BlockMeans
 from dwcp_stream.drift.detector import Detector
 from dwcp_stream.drift.page_hinkley import PageHinkley
 from dwcp_stream.drift.psi import MODERATE, SIGNIFICANT, WINDOW_BLOCKS, InputShares
+from dwcp_stream.errors import MISFITS
 from dwcp_stream.events import Drift, DriftState, Signal, rfc3339
 
 STATE_VERSION = 1
@@ -289,7 +290,7 @@ class DriftMonitor:
             self.late = int(plain["late"])
             self._next = None if plain["next"] is None else int(plain["next"])
             self.psi = {} if reason else {str(k): float(v) for k, v in plain["psi"].items()}
-        except (TypeError, ValueError, LookupError) as error:
+        except MISFITS as error:
             self.reset(self.version, self._reference)
             return [f"drift of {self.model} starts anew: its state cannot be read ({error!r})"]
         return [*said, reason] if reason else said

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dwcp_stream.errors import NewerStateError, StateError
+from dwcp_stream.errors import MISFITS, NewerStateError, StateError
 
 STATE_VERSION = 1
 PARTS = 6
@@ -152,9 +152,9 @@ class PendingRing:
             order = self.in_order(0)
             self.version[slot, order] = version
             self.values[slot, order[version > 0]] = values
-        except (TypeError, ValueError, LookupError) as error:
+            self.row[slot], self.ts[slot] = row, ts
+        except MISFITS as error:
             raise StateError(f"not the state of forecasts: {error}", where="forecast") from error
-        self.row[slot], self.ts[slot] = row, ts
 
     def in_order(self, head: int) -> I64:
         """Return the places in the order of horizon and target, seen from a newest step."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dwcp_stream.errors import NewerStateError, StateError
+from dwcp_stream.errors import MISFITS, NewerStateError, StateError
 from dwcp_stream.events import Accuracy, rfc3339
 from dwcp_stream.forecasts.buckets import COUNTS, SECONDS, SUMS, AccuracyBuckets
 from dwcp_stream.forecasts.conformal import Correction
@@ -244,7 +244,7 @@ class ForecastTracker:
                 return f"open accuracy buckets of {self.model} dropped: its horizons or targets have changed"
             self.buckets.load(plain["buckets"])
             self.correction.load(plain["correction"])
-        except (TypeError, ValueError, LookupError) as error:
+        except MISFITS as error:
             raise StateError(f"not the state of accuracy buckets: {error}", where=self.model) from error
         return None
 

@@ -25,6 +25,7 @@ from dwcp_stream.activations import (
 from dwcp_stream.errors import BrokerError, ModelError
 from dwcp_stream.kafka.checkpoint import Record
 from dwcp_stream.kafka.generations import VERSIONS_KEY, make_key
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.kafka.recovering import Settled
 from dwcp_stream.kafka.store import StateStore, Takeover
 from dwcp_stream.partition import Partition
@@ -58,8 +59,8 @@ class Activator:
         Its models are those that partitions move to.
     store
         Store of the state table.
-    lock
-        Held while a chunk is processed.
+    locks
+        A partition's is held while a chunk of it is processed.
     load
         Loads a version of a model, by name and number; blocks, and raises ModelError.
     write
@@ -76,7 +77,7 @@ class Activator:
 
     pipeline: Pipeline
     store: StateStore
-    lock: asyncio.Lock
+    locks: PartitionLocks
     load: Callable[[str, int], Model]
     write: Callable[[Sequence[Record]], Awaitable[Mapping[int, int]]]
     ends: Callable[[Sequence[int]], Awaitable[Mapping[int, int]]]
@@ -140,7 +141,7 @@ class Activator:
         moving = {p: s for p, s in states.items() if self._others(s)}
         if moving:
             await self._ask_ends(moving)
-            async with self.lock:
+            async with self.locks.all(moving):
                 moving = {p: s for p, s in moving.items() if self._owned(p, s)}
                 schedules = {p: self._schedule(s) for p, s in moving.items()}
                 for partition, state in moving.items():
@@ -148,7 +149,7 @@ class Activator:
             # If this is cut off the holds stay: what was written may be durable, so no sample may be scored otherwise.
             generation, models = self.store.member_of, {(m.name, m.version): m for m in self.pipeline.models}
             await self._write(schedules, generation, lambda p: self._owned(p, moving[p]))
-            async with self.lock:
+            async with self.locks.all(schedules):
                 for partition, schedule in schedules.items():
                     if self._owned(partition, moving[partition]):
                         self.store.generations[partition].won(VERSIONS_KEY, generation)

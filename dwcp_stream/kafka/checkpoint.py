@@ -14,6 +14,7 @@ from faust.types import TP
 from structlog import get_logger
 
 from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, make_key
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.kafka.store import StateStore
 
 log = get_logger(__name__)
@@ -39,8 +40,11 @@ class PartitionCopy(Protocol):
 class Source(Protocol):
     """What the checkpoint needs of the pipeline."""
 
-    def copy(self) -> list[Any]:
-        """Copy what changed; later changes belong to the next checkpoint."""
+    def moved(self) -> list[int]:
+        """Return the partitions that changed since their last checkpoint."""
+
+    def copy(self, partition: int) -> Any:
+        """Copy what changed in a partition; later changes belong to the next checkpoint. None if it is gone."""
 
     def put_back(self, copies: Sequence[Any]) -> None:
         """Mark copied entities as changed again, because they were not written."""
@@ -54,7 +58,7 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class CheckpointStats:
-    """Figures of one checkpoint: seconds overall and under the lock, partitions, entities and bytes written."""
+    """Figures of one checkpoint: seconds in all, the longest a lock was held, entities and bytes written."""
 
     partitions: list[int] = field(default_factory=list)
     seconds: float = 0.0
@@ -62,6 +66,15 @@ class CheckpointStats:
     entities: int = 0
     bytes: int = 0
     failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A copy of a partition, and whose it is: the generation it was held in, and the keys known then."""
+
+    copy: PartitionCopy
+    generation: int
+    known: Generations
 
 
 @dataclass(slots=True)
@@ -74,8 +87,8 @@ class Checkpointer:
         The pipeline.
     store
         Store of the state table.
-    lock
-        Held while a chunk is processed, and here only while copying.
+    locks
+        A partition's is held while a chunk of it is processed, and here only while its state is copied.
     generation
         Returns the current group generation.
     outputs
@@ -92,7 +105,7 @@ class Checkpointer:
     source: Source
     store: StateStore
     topic: str
-    lock: asyncio.Lock
+    locks: PartitionLocks
     generation: Callable[[], int]
     outputs: Callable[[], Awaitable[None]]
     write: Callable[[Sequence[Record]], Awaitable[Mapping[int, int]]]
@@ -104,35 +117,33 @@ class Checkpointer:
         """Write a checkpoint; returns the positions that may be committed (of earlier ones if this one failed)."""
         async with self._one:
             stats, begun = CheckpointStats(), time.perf_counter()
-            async with self.lock:
-                if not self.usable():
-                    return self._committable()
-                locked = time.perf_counter()
-                generation, outputs = self.generation(), self.outputs()
-                copies = [copy for copy in self.source.copy() if copy.partition in self.store.ready]
-                held = {copy.partition: self.store.generations[copy.partition] for copy in copies}
-                stats.locked_seconds = time.perf_counter() - locked
+            taken = [found for number in self.source.moved() if (found := await self._take(number, stats)) is not None]
+            if not self.usable():
+                return self._committable()
             try:
-                await self._write(generation, copies, held, outputs, stats)
+                await self._write(taken, stats)
             except Exception as error:  # noqa: BLE001  whatever the producer raises: keep all, commit nothing
                 log.warning("checkpoint failed; it is tried again", error=repr(error), error_type="broker")
-                self.source.put_back(copies)
+                self.source.put_back([one.copy for one in taken])
                 stats.failed = True
             stats.seconds = time.perf_counter() - begun
             self.report(stats)
             return self._committable()
 
-    async def _write(
-        self,
-        generation: int,
-        copies: Sequence[PartitionCopy],
-        held: Mapping[int, Generations],
-        outputs: Awaitable[None],
-        stats: CheckpointStats,
-    ) -> None:
-        await outputs
-        for copy in copies:
-            known = held[copy.partition]
+    async def _take(self, partition: int, stats: CheckpointStats) -> "Taken | None":
+        """Copy a partition between two of its chunks, with the generation that its state was held in."""
+        async with self.locks[partition]:
+            if not self.usable() or partition not in self.store.ready:
+                return None
+            begun = time.perf_counter()
+            copy = self.source.copy(partition)
+            stats.locked_seconds = max(stats.locked_seconds, time.perf_counter() - begun)
+            return None if copy is None else Taken(copy, self.generation(), self.store.generations[partition])
+
+    async def _write(self, taken: Sequence["Taken"], stats: CheckpointStats) -> None:
+        await self.outputs()  # asked after copying, so that it covers all that the copied state has led to
+        for one in taken:
+            copy, generation, known = one.copy, one.generation, one.known
             if not self._holds(copy.partition, known):
                 continue
             encoded = await asyncio.to_thread(copy.snapshots)

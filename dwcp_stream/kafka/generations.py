@@ -5,6 +5,8 @@ the key, it cannot overwrite the new owner's snapshots under compaction; recover
 applied offset, and the keys of other generations are deleted.
 """
 
+from dwcp_stream.errors import UNREADABLE, StateError
+
 PARTITION_KEY = "\x00partition"
 """Name under which a partition's own record stands; no entity can have it, because entities are percent-encoded."""
 
@@ -21,9 +23,16 @@ def make_key(name: str, generation: int) -> bytes:
 
 
 def split_key(key: bytes) -> tuple[str, int]:
-    """Return (name, generation) of a changelog key."""
-    name, _, generation = key.decode().rpartition("@")
-    return name, int(generation)
+    """Return (name, generation) of a changelog key; StateError if it is none."""
+    try:
+        name, _, generation = key.decode().rpartition("@")
+        return name, int(generation)
+    except UNREADABLE as error:
+        raise StateError(
+            f"{key[:80]!r} is no key of a state topic",
+            where="changelog",
+            remedy="Something else wrote to the topic: stop it, and delete that key",
+        ) from error
 
 
 class Generations:

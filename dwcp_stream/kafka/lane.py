@@ -239,6 +239,11 @@ class LaneConsumer(KafkaConsumer):
             if positions:
                 await self.seek_wait(positions)
 
+    def stop_flow(self) -> None:
+        """Stop handing over, as Faust does before a rebalance and at the end; chunks that wait are fetched again."""
+        super().stop_flow()
+        self.lane.clear()
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit what is done, as Faust does, then forget the chunks it drops."""
         await super().on_partitions_revoked(revoked)

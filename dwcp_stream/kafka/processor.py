@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,9 +12,10 @@ from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from structlog import get_logger
 
-from dwcp_stream.chunk import Chunk, ChunkResult
+from dwcp_stream.chunk import Chunk, ChunkResult, pieces
 from dwcp_stream.events import Output
 from dwcp_stream.kafka.lane import FetchedChunk, Lane
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.pipeline import Pipeline
 
 log = get_logger(__name__)
@@ -54,12 +56,14 @@ def to_chunk(records: Sequence[Any]) -> Chunk:
 
 @dataclass(slots=True)
 class ChunkProcessor:
-    """Takes the chunks of the lane, one at a time, in order.
+    """Takes the chunks of the lane: those of one partition in the order of the calls, different partitions at once.
 
     Parameters
     ----------
-    lock
-        Held while a chunk changes the state, so that a checkpoint copies between two chunks.
+    locks
+        A partition's is held while a chunk changes its state, so that a checkpoint copies between two chunks.
+    pool
+        Threads in which chunks are processed.
     ready
         Tells whether a partition's state has been recovered.
     generation
@@ -74,7 +78,8 @@ class ChunkProcessor:
 
     lane: Lane
     pipeline: Pipeline
-    lock: asyncio.Lock
+    locks: PartitionLocks
+    pool: Executor
     ready: Callable[[int], bool]
     generation: Callable[[], int]
     seek: Callable[[dict[TP, int]], Awaitable[None]]
@@ -83,6 +88,7 @@ class ChunkProcessor:
     gate: Gate | None = None
     broken: BaseException | None = None
     _sought: dict[TP, int] = field(default_factory=dict)
+    _turns: PartitionLocks = field(default_factory=PartitionLocks)  # held over a whole chunk, which may be cut
 
     async def __call__(self, fetched: FetchedChunk, generation: int) -> None:
         """Process one fetched chunk, or drop it if it is stale.
@@ -93,30 +99,39 @@ class ChunkProcessor:
             Whatever the pipeline raises: a bug. The state may be half changed, so no checkpoint may follow; the
             caller stops the worker, and the next one starts from the last checkpoint.
         """
-        tp, rest = TP(fetched.topic, fetched.partition), to_chunk(fetched.records)
+        tp = TP(fetched.topic, fetched.partition)
         try:
-            while len(rest):
-                async with self.lock:
-                    if self.broken is not None or not self._current(tp, fetched, generation):
+            async with self._turns[tp.partition]:
+                for piece in pieces([record.value for record in fetched.records]):
+                    if not await self._take(tp, fetched, to_chunk(fetched.records[piece]), generation):
                         return
-                    if await self._refetch(tp, fetched):
-                        return
-                    chunk = rest.before(self.gate.limit(tp.partition) if self.gate else None)
-                    if len(chunk):
-                        result = await self._process(chunk)
-                if len(chunk):
-                    self.observer.chunk(chunk, result)
-                    rest = rest.since(int(chunk.offsets[-1]) + 1)
-                if self.gate and len(rest):
-                    await self.gate.passed(tp.partition)
         finally:
             self.lane.finished(fetched)
+
+    async def _take(self, tp: TP, fetched: FetchedChunk, rest: Chunk, generation: int) -> bool:
+        """Process a piece of a fetched chunk; False if it is stale, and so is what follows it."""
+        while len(rest):
+            async with self.locks[tp.partition]:
+                if self.broken is not None or not self._current(tp, fetched, generation):
+                    return False
+                if await self._refetch(tp, fetched, int(rest.offsets[0])):
+                    return False
+                chunk = rest.before(self.gate.limit(tp.partition) if self.gate else None)
+                if len(chunk):
+                    result = await self._process(chunk)
+            if len(chunk):
+                self.observer.chunk(chunk, result)
+                rest = rest.since(int(chunk.offsets[-1]) + 1)
+            if self.gate and len(rest):
+                await self.gate.passed(tp.partition)
+        return True
 
     async def _process(self, chunk: Chunk) -> ChunkResult:
         # looked up here, on the event loop: a rebalance may revoke the partition while the thread works on it
         state = self.pipeline.partitions[chunk.partition]
         try:
-            result = await asyncio.to_thread(self.pipeline.process, chunk, state)
+            loop = asyncio.get_running_loop()
+            result = await loop.run_in_executor(self.pool, self.pipeline.process, chunk, state)
             await self.send(result.outputs)
         except BaseException as error:
             self.broken = error
@@ -131,10 +146,10 @@ class ChunkProcessor:
             and self.ready(tp.partition)
         )
 
-    async def _refetch(self, tp: TP, fetched: FetchedChunk) -> bool:
+    async def _refetch(self, tp: TP, fetched: FetchedChunk, first: int) -> bool:
         """Fetch again if records before this chunk are missing; a hole still there the second time is real."""
         state = self.pipeline.partitions.get(tp.partition)
-        position, first = (state.position if state else None), fetched.records[0].offset
+        position = state.position if state else None
         if position is None or first <= position:
             return False
         refetch = self._sought.get(tp) != fetched.epoch or not fetched.epoch

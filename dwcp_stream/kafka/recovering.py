@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dwcp_stream.activations import ScheduleRecord, decode_schedule
@@ -15,10 +15,11 @@ from dwcp_stream.windows.snapshot import EntitySnapshot, PartitionRecord, decode
 class Settled:
     """What counts of all that has been read of one partition's changelog."""
 
-    record: PartitionRecord | None
-    snapshots: dict[str, EntitySnapshot]
-    schedule: ScheduleRecord | None
-    generations: Generations
+    record: PartitionRecord | None = None
+    snapshots: dict[str, EntitySnapshot] = field(default_factory=dict)
+    schedule: ScheduleRecord | None = None
+    generations: Generations = field(default_factory=Generations)
+    keys: frozenset[bytes] = frozenset()
 
 
 class Recovering:
@@ -82,7 +83,7 @@ class Recovering:
             last = max(self._schedules, key=lambda g: (self._schedules[g].term, g))
             _choose(generations, VERSIONS_KEY, last, self._schedules)
             schedule = self._schedules[last]
-        return Settled(record, snapshots, schedule, generations)
+        return Settled(record, snapshots, schedule, generations, frozenset(self.keys))
 
 
 def _choose(generations: Generations, name: str, winner: int, found: Iterable[int]) -> None:

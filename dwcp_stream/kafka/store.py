@@ -6,7 +6,7 @@ state, and the checkpoint alone writes the changelog.
 
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from faust.types import TP
 from structlog import get_logger
 
 from dwcp_stream.activations import Activation, Schedule
+from dwcp_stream.errors import NewerStateError, StateError
 from dwcp_stream.kafka.generations import Generations, split_key
 from dwcp_stream.kafka.recovering import Recovering, Settled
 from dwcp_stream.scoring import Model
@@ -140,7 +141,17 @@ class StateStore(stores.Store[bytes, Any]):
                     found[partition] = await self._settled(partition)
             taken = await self.table_.take_over(found, generation) if self._current(generation) else {}
             for partition, settled in found.items() if self._current(generation) else ():
-                entities += self.complete(partition, settled, taken[partition])
+                try:
+                    entities += self.complete(partition, settled, taken[partition])
+                except NewerStateError:
+                    raise
+                except StateError as error:  # what is kept beside the windows is looked at only here
+                    self.table_.pipeline.revoke(partition)
+                    anew = {partition: await self._anew(partition, settled.keys, [error])}
+                    again = await self.table_.take_over(anew, generation)
+                    if not self._current(generation):
+                        return
+                    self.complete(partition, anew[partition], again[partition])
             self.table_.recovered(len(self.ready), entities, time.monotonic() - self.began)
         except Exception as error:
             log.exception("recovery failed", error_type="state", stage="receiving")
@@ -164,16 +175,16 @@ class StateStore(stores.Store[bytes, Any]):
     async def _settled(self, partition: int) -> Settled:
         """Return what counts of a partition; if some of it is damaged, nothing but that it begins anew."""
         found = self.recovering.pop(partition, None) or Recovering()
-        damaged = found.damaged
-        if damaged:
-            log.error(
-                "state is damaged; the partition is rebuilt from its source topic",
-                partition=partition, records=len(damaged), first=str(damaged[0]),
-            )  # fmt: skip
-            await self.table_.erase(partition, found.keys)
-            # from the beginning, not from the committed offset
-            return Settled(PartitionRecord(position=0), {}, None, Generations())
-        return found.settle()
+        return await self._anew(partition, found.keys, found.damaged) if found.damaged else found.settle()
+
+    async def _anew(self, partition: int, keys: Iterable[bytes], damaged: Sequence[StateError]) -> Settled:
+        """Delete what was read of a partition; it is rebuilt from its beginning, not from the committed offset."""
+        log.error(
+            "state is damaged; the partition is rebuilt from its source topic",
+            partition=partition, records=len(damaged), first=str(damaged[0]),
+        )  # fmt: skip
+        await self.table_.erase(partition, set(keys))
+        return Settled(PartitionRecord(position=0))
 
     def complete(self, partition: int, found: Settled, taken: Takeover) -> int:
         """Finish the recovery of one partition and return the number of entities it has."""

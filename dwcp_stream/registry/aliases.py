@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from dwcp_stream.errors import ModelError
+from dwcp_stream.errors import UNREADABLE, ModelError
 from dwcp_stream.registry.atomic import replace_file
 
 FILE: Final = "aliases.json"
@@ -31,7 +31,7 @@ def read_aliases(root: Path) -> Table:
         return msgspec.json.decode(path.read_bytes(), type=Table)
     except FileNotFoundError:
         return {}
-    except msgspec.DecodeError as error:
+    except (*UNREADABLE, OSError) as error:
         raise ModelError(
             f"is not a table of aliases: {error}",
             where=str(path),

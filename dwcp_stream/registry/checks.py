@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dwcp_stream.errors import ModelError
+from dwcp_stream.errors import UNREADABLE, ModelError
 from dwcp_stream.registry.golden import ABSOLUTE, RELATIVE, compare
 from dwcp_stream.registry.manifest import Manifest
 from dwcp_stream.scoring.batching import padded
@@ -76,9 +76,10 @@ def check_metadata(session: Any, manifest: Manifest, *, where: str) -> None:
         expected = plain[key]
         try:
             found = text if isinstance(expected, str) else json.loads(text)
-        except json.JSONDecodeError:
-            found = text
-        if json.dumps(found, sort_keys=True) != json.dumps(expected, sort_keys=True):
+            same = json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)
+        except UNREADABLE:
+            found, same = text, False
+        if not same:
             raise ModelError(
                 f"the metadata says {PREFIX + key} = {_short(found)}, the manifest says {_short(expected)}",
                 where=where,

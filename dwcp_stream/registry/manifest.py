@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 
 from dwcp_stream.alerts.severity import check_cutoffs
-from dwcp_stream.errors import ModelError
+from dwcp_stream.errors import UNREADABLE, ModelError
 from dwcp_stream.streams.definition import Kind, Task
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -105,7 +105,7 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ModelError(
             f"the manifest is wrong: {error}",
             where=where,

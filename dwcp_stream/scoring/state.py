@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dwcp_stream.errors import MISFITS, StateError
+
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
@@ -61,10 +63,18 @@ class ModelState:
         """Put back what `TakenStates.plain` gave.
 
         A state of another version or size belongs to another model: it is left out and the graph starts anew.
+
+        Raises
+        ------
+        StateError
+            If it is not such a state.
         """
-        version, packed = plain
-        if version == self.version and len(packed) == 4 * self.size:
-            self._states[slot] = np.frombuffer(packed, "<f4")
+        try:
+            version, packed = plain
+            if version == self.version and len(packed) == 4 * self.size:
+                self._states[slot] = np.frombuffer(packed, "<f4")
+        except MISFITS as error:
+            raise StateError(f"not the state of a model: {error}", where="state") from error
 
     def read(self, slots: I64) -> F32:
         """Return the states of these slots, [n, S], for `Model.score`."""

@@ -4,12 +4,16 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dwcp_stream.streams.definition import Field, ModelBinding, StreamDefinition
+from dwcp_stream.streams.definition import MAX_FIELDS, MAX_WINDOW, Field, ModelBinding, StreamDefinition
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _FLOAT32_MAX = 3.4028234663852886e38
+
+MIN_SECONDS = 0.001
+"""Shortest step, block and expiry: what epoch seconds in a float64 still tell apart by far."""
+MAX_COUNT = 1_000_000_000
 
 
 class Problem(NamedTuple):
@@ -66,24 +70,26 @@ def _identity(stream: StreamDefinition) -> Iterator[Problem]:
 
 
 def _grid(stream: StreamDefinition) -> Iterator[Problem]:
-    if not isinstance(stream.step, str) and not 0 < stream.step < 1e9:
-        yield Problem("step", "must be over 0", 'Write seconds between samples, or "irregular"')
-    if not 2 <= stream.window <= 10_000:
-        yield Problem("window", "must be 2 to 10000 rows", "30 rows are usual")
+    if not isinstance(stream.step, str) and not MIN_SECONDS <= stream.step < 1e9:
+        yield Problem("step", f"must be {MIN_SECONDS} or more", 'Write seconds between samples, or "irregular"')
+    if not 2 <= stream.window <= MAX_WINDOW:
+        yield Problem("window", f"must be 2 to {MAX_WINDOW} rows", "30 rows are usual")
     if not 1 <= stream.min_periods <= stream.window:
         yield Problem("min_periods", "must be 1 to window", f"Write at most {stream.window}")
-    if stream.stride < 1:
-        yield Problem("stride", "must be 1 or more", "1 scores every row")
+    if not 1 <= stream.stride <= MAX_COUNT:
+        yield Problem("stride", f"must be 1 to {MAX_COUNT}", "1 scores every row")
     for key in ("lateness", "ahead_tolerance"):
         if not 0 <= getattr(stream, key) < 1e9:
             yield Problem(key, "must be 0 or more", "Write seconds")
     for key in ("expire_after", "drift_block"):
-        if not 0 < getattr(stream, key) < 1e9:
-            yield Problem(key, "must be over 0", "Write seconds")
-    if stream.max_entities < 1:
-        yield Problem("max_entities", "must be 1 or more", "Write how many entities one partition may hold")
+        if not MIN_SECONDS <= getattr(stream, key) < 1e9:
+            yield Problem(key, f"must be {MIN_SECONDS} or more", "Write seconds")
+    if not 1 <= stream.max_entities <= MAX_COUNT:
+        yield Problem("max_entities", f"must be 1 to {MAX_COUNT}", "Write how many entities one partition may hold")
     if not stream.fields:
         yield Problem("fields", "is empty", "Add a [[fields]] table per measured quantity")
+    if len(stream.fields) > MAX_FIELDS:
+        yield Problem("fields", f"are more than {MAX_FIELDS}", "Split the stream, or send less")
 
 
 def _field(field: Field, key: str) -> Iterator[Problem]:
@@ -124,7 +130,9 @@ def _model(stream: StreamDefinition, model: ModelBinding, key: str) -> Iterator[
         yield Problem(f"{key}.targets", "a forecast needs targets and horizons", "Name fields and steps ahead")
     if not forecast and (model.targets or model.horizons):
         yield Problem(f"{key}.targets", f"an {model.task} model has no targets or horizons", "Remove them")
-    if any(horizon < 1 for horizon in model.horizons) or list(model.horizons) != sorted(set(model.horizons)):
+    if any(not 1 <= horizon <= MAX_WINDOW for horizon in model.horizons) or list(model.horizons) != sorted(
+        set(model.horizons)
+    ):
         yield Problem(f"{key}.horizons", "must be steps ahead, each larger than the last", "For example [1, 6, 12]")
     if model.label in stream.field_names:
         yield Problem(f"{key}.label", f'"{model.label}" is a field the models see', "Name another column")

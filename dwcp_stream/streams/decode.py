@@ -9,10 +9,12 @@ import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
+from dwcp_stream.errors import UNREADABLE
 from dwcp_stream.streams.blocks import BlockBuilder, join, select
 from dwcp_stream.streams.decoded import Decoded, Fault, Reject
 from dwcp_stream.streams.definition import StreamDefinition
 from dwcp_stream.streams.entity_ids import EntityIds, number_by_appearance
+from dwcp_stream.streams.nesting import MAX_DEPTH, SHALLOW_BYTES, too_deep
 from dwcp_stream.streams.record_types import MAX_LEARNED, RecordTypes
 from dwcp_stream.streams.salvage import Salvager, ragged, too_many_rows
 from dwcp_stream.streams.validate import Samples, Validator
@@ -95,7 +97,7 @@ class ChunkDecoder:
         timestamps_ms
             Kafka timestamps of the records in milliseconds; negative means that a record has none.
         """
-        self._identities.trim()
+        self._identities.trim(len(values))
         chunk = _Chunk(values, keys)
         bounded = self._bound(values)
         for start in range(0, len(values), _SWEEP):
@@ -107,11 +109,11 @@ class ChunkDecoder:
     def _bound(self, values: Sequence[bytes | None]) -> Sequence[bytes]:
         """Put nothing in the place of records that must not be parsed; the second look says why."""
         try:
-            if max(map(len, values), default=0) <= self._max_bytes:  # type: ignore[arg-type]
+            if max(map(len, values), default=0) <= min(self._max_bytes, SHALLOW_BYTES):  # type: ignore[arg-type]
                 return values  # type: ignore[return-value]
         except TypeError:  # a tombstone: None has no length
             pass
-        return [b"" if value is None or len(value) > self._max_bytes else value for value in values]
+        return [b"" if value is None or len(value) > self._max_bytes or too_deep(value) else value for value in values]
 
     def _sweep(self, chunk: "_Chunk", start: int, values: Sequence[bytes]) -> None:
         """Decode some records in one go; each that is refused gets a second look."""
@@ -123,7 +125,7 @@ class ChunkDecoder:
             try:
                 # extend keeps what it got before an error, and `rest` then stands after the record at fault
                 flat.extend(chain.from_iterable(map(astuple, map(self._types.decode_sample, rest))))
-            except (ValueError, RecursionError):
+            except UNREADABLE:
                 index = start + len(flat) // width + len(refused)
                 salvaged = self._second_look(chunk, index)
                 if salvaged is None:
@@ -153,9 +155,12 @@ class ChunkDecoder:
             reason = f"the record has {len(value)} bytes, more than {self._max_bytes}"
             chunk.faults[index] = Fault("too_large", reason)
             return None
+        if too_deep(value):
+            chunk.faults[index] = Fault("undecodable", f"the record is nested more than {MAX_DEPTH} levels")
+            return None
         try:
             frame = self._types.decode_frame(value)
-        except (ValueError, RecursionError):
+        except UNREADABLE:
             return self._salvage(chunk, index, value)
         columns = astuple(frame)
         known = len(self._types.names)
@@ -242,9 +247,12 @@ class ChunkDecoder:
         """One reject per record that has a bad row, explained by the first of them."""
 
         def original(at: int, name: str) -> object:
-            given = msgspec.json.decode(chunk.values[samples.record[at]] or b"", type=dict[str, msgspec.Raw])
-            value = msgspec.json.decode(given[name])
-            return value[int(samples.row[at])] if isinstance(value, list) else value
+            record = int(samples.record[at])
+            given = msgspec.json.decode(chunk.values[record] or b"", type=dict[str, msgspec.Raw])[name]
+            if record in chunk.frames and bytes(given).startswith(b"["):
+                # only this row's item: others of the column may be what no decoder takes
+                given = msgspec.json.decode(given, type=list[msgspec.Raw])[int(samples.row[at])]
+            return msgspec.json.decode(given)
 
         at = np.flatnonzero(bad)
         records, first, counts = np.unique(samples.record[at], return_index=True, return_counts=True)

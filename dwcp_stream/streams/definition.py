@@ -7,6 +7,9 @@ import msgspec
 Kind = Literal["gauge", "counter", "categorical", "constant"]
 Task = Literal["anomaly", "incident", "forecast"]
 
+MAX_WINDOW, MAX_FIELDS = 10_000, 1_000
+"""Rows and columns of the largest window; a snapshot that claims more is damaged, not large."""
+
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measured quantity of a sample.

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from dwcp_stream.streams.definition import StreamDefinition
 from dwcp_stream.streams.entity import decode_entity, encode_entity
 
-_MAX_IDS = 262_144
+_FIRST_IDS, _MAX_IDS = 8192, 262_144
 _MAX_BYTES = 64 * 2**20
+_WORTHWHILE = 8
+"""Records for each identity remembered, below which more had better been remembered."""
 
 Part = str | int | None
 
@@ -31,22 +33,30 @@ class EntityIds(dict[tuple[bytes | Part, ...], int]):
         self._parts = stream.entity
         self._required = len(stream.entity) - len(stream.entity_optional)
         self._default = decode_entity(default_entity) if default_entity else ()
+        self._limit = _FIRST_IDS
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
         self.clear()
-        self._bytes = 0
+        self._bytes = self._records = 0
         self._numbers: dict[str, int] = {}
         self.names: list[str] = []
         self.reasons: dict[int, str] = {}
         self._entity = array("q")
         self._mismatch = array("b")
 
-    def trim(self) -> None:
-        """Forget everything if it has grown past its bound; to be called between chunks."""
-        if len(self) > _MAX_IDS or self._bytes > _MAX_BYTES:
+    def trim(self, records: int) -> None:
+        """Forget everything if it has grown past its bound; to be called before each chunk of `records`.
+
+        The bound grows while it is reached too soon, which is when there are more entities than it lets in. Where they
+        come and go it is reached late, and those that have gone are forgotten.
+        """
+        if len(self) > self._limit or self._bytes > _MAX_BYTES:
+            if self._records < _WORTHWHILE * len(self):
+                self._limit = min(2 * self._limit, _MAX_IDS)
             self.reset()
+        self._records += records
 
     def __missing__(self, identity: tuple[bytes | Part, ...]) -> int:
         key, *parts = identity
@@ -63,7 +73,7 @@ class EntityIds(dict[tuple[bytes | Part, ...], int]):
             self.reasons[number] = str(error)
             self._mismatch.append(False)
         self._entity.append(entity)
-        self._bytes += sum(len(part) for part in identity if isinstance(part, bytes | str))
+        self._bytes += sum(map(_size, identity))
         return number
 
     def entities(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,6 +98,13 @@ class EntityIds(dict[tuple[bytes | Part, ...], int]):
                 raise ValueError(f"{self._parts[index]} is given without {self._parts[len(parts)]}")
             parts.append(str(value))
         return encode_entity(parts)
+
+
+def _size(part: bytes | Part) -> int:
+    """Bytes that are about what a part takes; an integer may have thousands of digits."""
+    if isinstance(part, int):
+        return part.bit_length() // 8
+    return 0 if part is None else len(part)
 
 
 def number_by_appearance(entities: NDArray[np.int64], total: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

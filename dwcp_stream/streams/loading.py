@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from dwcp_stream.errors import ConfigError
+from dwcp_stream.errors import UNREADABLE, ConfigError
 from dwcp_stream.streams.checks import problems
 from dwcp_stream.streams.definition import StreamDefinition
 
@@ -36,7 +36,7 @@ def load_stream(path: Path | str) -> StreamDefinition:
     except msgspec.ValidationError as error:
         what, key = _place(str(error))
         raise ConfigError(what, where=f"{path}: {key}", remedy=_remedy(what)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ConfigError(
             f"not valid TOML: {error}", where=str(path), remedy="Correct the line that is named"
         ) from error

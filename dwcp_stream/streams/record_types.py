@@ -1,5 +1,6 @@
 """msgspec types made from a stream: a sample with just the fields that are needed, and a frame of columns."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,13 @@ Word = str | float | None
 
 MAX_LEARNED = 64
 MAX_LEARNED_NAME = 128
+_UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
+"""What msgspec takes in no field's name."""
+
+
+def learnable(name: str) -> bool:
+    """Tell whether an unknown field can become part of the types."""
+    return len(name) <= MAX_LEARNED_NAME and not _UNNAMEABLE.search(name)
 
 
 class RecordTypes:

@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from dwcp_stream.errors import UNREADABLE
 from dwcp_stream.streams.decoded import ErrorType, Fault
-from dwcp_stream.streams.record_types import MAX_LEARNED_NAME, RecordTypes
-
-_DECODE_ERRORS = (ValueError, RecursionError)
+from dwcp_stream.streams.record_types import RecordTypes, learnable
 
 
 class Salvaged(NamedTuple):
@@ -48,10 +47,10 @@ class Salvager:
             raw = self._envelope.decode(value)
         except msgspec.ValidationError as error:
             return Salvaged(0, fault=Fault("wrong_type", str(error)))
-        except _DECODE_ERRORS as error:
+        except UNREADABLE as error:
             return Salvaged(0, fault=Fault("undecodable", str(error)))
         unknown = tuple(name for name in raw if name not in self._known)
-        names = tuple(name for name in unknown if len(name) <= MAX_LEARNED_NAME)
+        names = tuple(filter(learnable, unknown))
         time = raw.get(self._types.names[0])
         found = self._frame(raw, time) if time is not None and bytes(time).startswith(b"[") else self._sample(raw)
         return found._replace(unknown=len(unknown), names=names)
@@ -62,14 +61,14 @@ class Salvager:
             given = raw.get(name)
             try:
                 columns.append(None if given is None else self._scalar[index](given))
-            except _DECODE_ERRORS as error:
+            except UNREADABLE as error:
                 return Salvaged(0, fault=self._fault(index, error))
         return Salvaged(0, columns=tuple(columns))
 
     def _frame(self, raw: dict[str, msgspec.Raw], time: msgspec.Raw) -> Salvaged:
         try:
             rows = len(self._items.decode(time))
-        except _DECODE_ERRORS as error:
+        except UNREADABLE as error:
             return Salvaged(0, fault=Fault("undecodable", str(error)))
         if rows > self._max_rows:
             return Salvaged(0, fault=too_many_rows(rows, self._max_rows))
@@ -81,22 +80,24 @@ class Salvager:
             if isinstance(column, list) and len(column) != rows:
                 return Salvaged(0, fault=ragged(name, len(column), rows))
             columns.append(column)
+        if not rows and bad:  # there is no row to carry the fault, and it must not be lost
+            return Salvaged(0, fault=bad[0])
         return Salvaged(0, columns=tuple(columns), rows=rows, bad=bad)
 
     def _salvage_column(self, index: int, given: msgspec.Raw, rows: int, bad: dict[int, Fault]) -> Any:
         try:
             return self._column[index](given)
-        except _DECODE_ERRORS as error:
+        except UNREADABLE as error:
             if not bytes(given).startswith(b"["):
                 fault = self._fault(index, error)
-                for row in range(rows):
+                for row in range(max(rows, 1)):
                     bad.setdefault(row, fault)
                 return None
         column: list[Any] = []
         for row, item in enumerate(self._items.decode(given)):
             try:
                 column.append(self._scalar[index](item))
-            except _DECODE_ERRORS as error:
+            except UNREADABLE as error:
                 bad.setdefault(row, self._fault(index, error))
                 column.append(None)
         return column

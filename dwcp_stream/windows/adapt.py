@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from dwcp_stream.streams.definition import MAX_FIELDS, MAX_WINDOW
 from dwcp_stream.windows.layout import Layout
 from dwcp_stream.windows.ring import NO_HEAD
 from dwcp_stream.windows.taken import Unpacked, WindowState, unpack
@@ -19,9 +20,9 @@ class Schema(msgspec.Struct, array_like=True, frozen=True):
     `step` is in seconds, None for an irregular stream, `UNSAID` in snapshots that did not have it yet.
     """
 
-    window: Annotated[int, msgspec.Meta(ge=1)]
-    fields: list[str]
-    counters: list[str]
+    window: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW)]
+    fields: Annotated[list[str], msgspec.Meta(max_length=MAX_FIELDS)]
+    counters: Annotated[list[str], msgspec.Meta(max_length=MAX_FIELDS)]
     step: float | None = UNSAID
 
     @classmethod

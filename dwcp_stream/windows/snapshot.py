@@ -1,10 +1,11 @@
 """What a checkpoint writes: a snapshot per entity and a record per partition, with versions."""
 
+import math
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from dwcp_stream.errors import NewerStateError, StateError
+from dwcp_stream.errors import UNREADABLE, NewerStateError, StateError
 from dwcp_stream.streams.definition import StreamDefinition
 from dwcp_stream.windows.adapt import Schema, adapt
 from dwcp_stream.windows.layout import Layout
@@ -45,6 +46,9 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
         Active version by model.
     since
         Source offset at which that version became active, by model.
+    ahead
+        Samples in a row beyond the watermark's cap, and the earliest of them; see `dwcp_stream.watermark`. Records of
+        this version from before it was kept are read as none.
     """
 
     version: int = PARTITION_VERSION
@@ -55,6 +59,7 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
     accuracy: dict[str, Any] = {}
     models: dict[str, int] = {}
     since: dict[str, int] = {}
+    ahead: tuple[int, float] = (0, math.inf)
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -71,7 +76,6 @@ class _Wire(msgspec.Struct, array_like=True):
 
 
 T = TypeVar("T")
-_DAMAGES = (msgspec.MsgspecError, UnicodeDecodeError)
 _encode = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(_Head).decode
 _wire = msgspec.msgpack.Decoder(_Wire)
@@ -111,7 +115,7 @@ class SnapshotCodec:
         if bytes(wire.schema) != self._raw:
             try:
                 schema = _schema.decode(wire.schema)
-            except _DAMAGES as error:
+            except UNREADABLE as error:
                 raise StateError(f"an entity snapshot is damaged: {error}", remedy=_DAMAGED) from error
             state = adapt(state, schema, self.layout)
         check(state, self.layout)  # so that a damaged one is refused here, not halfway into the rings
@@ -132,6 +136,10 @@ def decode_partition_record(data: bytes) -> PartitionRecord:
         If it is truncated or damaged, or of a version that this release does not know.
     """
     record = read_versioned(data, _partition, PARTITION_VERSION, "a partition record")
+    offsets = (record.position, *record.since.values())
+    times = (record.watermark, record.tick)
+    if not (all(0 <= offset < 1 << 63 for offset in offsets) and all(time < math.inf for time in times)):
+        raise StateError(f"a partition record is damaged: offsets {offsets}, times {times}", remedy=_DAMAGED)
     record.version = PARTITION_VERSION
     return record
 
@@ -148,7 +156,7 @@ def read_versioned(data: bytes, decoder: "msgspec.msgpack.Decoder[T]", newest: i
         version = _decode_head(data).version
         if version in (newest, newest - 1):
             return decoder.decode(data)
-    except _DAMAGES as error:
+    except UNREADABLE as error:
         raise StateError(f"{what} is truncated or damaged: {error}", remedy=_DAMAGED) from error
     age = "newer" if version > newest else "older"
     known = f"{newest - 1} and {newest}"

@@ -177,6 +177,10 @@ def check(state: WindowState, layout: Layout) -> Unpacked:
         raise _misfit(f"offset {state.applied} and row {state.head}")
     if state.head != NO_HEAD and not np.isfinite((state.anchor, state.last_ts)).all():
         raise _misfit("a window without an anchor or a time")
+    if not (np.isfinite(state.last_ts) or state.last_ts == -np.inf):
+        raise _misfit(f"the time {state.last_ts}")
+    if not np.isfinite(found.times[found.filled] if irregular else found.times).all():
+        raise _misfit("a row without a time")
     return found
 
 

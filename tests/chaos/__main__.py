@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import shutil
 import sys
 import tempfile
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown faults: {', '.join(sorted(unknown))}")
     options = Options(given.seed, given.faults, given.samples, given.entities, given.rate, kinds)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of the load, whose broker is away time and again
     directory = given.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
         summary = asyncio.run(run_program(options, directory, say))

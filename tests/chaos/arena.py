@@ -45,6 +45,7 @@ class Arena:
         self.directory, self.seed, self.entities, self.rate = directory, seed, entities, rate
         self.kafka = RealKafka(directory / "kafka")
         self.expected: dict[WorkerProcess, int] = {}
+        self._started: set[WorkerProcess] = set()
         self.site: Site
         self.run: Run
         self.load: Load
@@ -63,6 +64,8 @@ class Arena:
 
     async def close(self) -> None:
         """Kill what still runs."""
+        if hasattr(self, "load"):
+            await self.load.cancel()
         for worker in self.workers:
             worker.resume()
         if hasattr(self, "site"):
@@ -88,9 +91,14 @@ class Arena:
         worker.kill()
 
     async def terminate(self, worker: WorkerProcess) -> None:
-        """TERM, and wait for its end."""
+        """TERM, and wait for its end; not before it serves, because until then Python has no handler."""
+        await self.until(lambda: self.serves(worker), f"{worker.log.name} serves")
         self.expected[worker] = 0
         await worker.terminate(DEADLINE)
+
+    async def serves(self, worker: WorkerProcess) -> bool:
+        """Whether a worker answers over HTTP."""
+        return (await worker.get("/health/ready"))[0] != 0
 
     def check(self) -> None:
         """Assert that no worker ended otherwise than it was told to, and that the load goes on."""
@@ -133,6 +141,16 @@ class Arena:
         await self.until(asked, "a broker that answers")
         await self.until(worked_off, "all worked off that was in the topic")
         return time.monotonic() - begun
+
+    async def all_started(self) -> None:
+        """Wait until every worker has been ready once: one that finds no broker at its start ends, and may."""
+        await self.until(self._all_started, "workers that are ready")
+
+    async def _all_started(self) -> bool:
+        for worker in self.workers:
+            if worker not in self._started and (await worker.get("/health/ready"))[0] == 200:
+                self._started.add(worker)
+        return self._started.issuperset(self.workers)
 
     async def members(self) -> int:
         """Members of the group, as the broker counts them."""

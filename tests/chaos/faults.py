@@ -98,11 +98,13 @@ async def clock(arena: Arena, draw: float) -> None:
 
 async def broker_restart(arena: Arena, draw: float) -> None:
     """Stop the broker in good order and start it again."""
+    await arena.all_started()
     await asyncio.to_thread(arena.kafka.restart)
 
 
 async def broker_kill(arena: Arena, draw: float) -> None:
     """Kill -9 the broker and start it again."""
+    await arena.all_started()
     await asyncio.to_thread(arena.kafka.kill)
     await asyncio.to_thread(arena.kafka.start)
 
@@ -118,6 +120,7 @@ async def broker_timeout(arena: Arena, draw: float) -> None:
 
 
 async def _pause_broker(arena: Arena, seconds: float) -> None:
+    await arena.all_started()
     arena.kafka.pause()
     try:
         await hold(seconds)

@@ -84,6 +84,11 @@ class Load:
         self._more.set()
         await self._task
 
+    async def cancel(self) -> None:
+        """End at once, whatever it was doing."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
     def check(self) -> None:
         """Raise what stopped the load, if something did."""
         if self._task.done():

@@ -1,5 +1,6 @@
 """The benchmarks as a user runs them, at tiny sizes: what they print is complete and belongs together."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,21 +8,28 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.programs import PEERS, Program, run_program
+from benchmarks.telemetry import fill, write
+from benchmarks.worker_process import BenchmarkError
+from tests.integration.harness import make_settings, read_topic
+
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "node-gbt"
 
 
-def run(program: str, *options: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / program), *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dwcp_stream", "bench", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
 
-def found(program: str, *options: str) -> dict:
-    done = run(program, *options, "--json")
+def found(name: str, *options: str) -> dict:
+    done = run(name, *options, "--json")
     result = json.loads(done.stdout)
     assert len(done.stdout.splitlines()) == 1, "nothing but one JSON object on stdout"
+    assert done.stderr.strip(), "what takes long says how far it is"
+    assert result["benchmark"] == name
     assert set(result["machine"]) == {"cores", "python", "load_average"}
     assert result["method"]
     return result
@@ -34,36 +42,73 @@ def ratio_of(rates: list[float], others: list[float]) -> float:
 
 @pytest.mark.kafka
 @pytest.mark.slow
-def test_ingest_beside_raw_aiokafka_and_a_given_program(tmp_path):
-    program = tmp_path / "prototype.py"
-    program.write_text(
-        "import sys\nbootstrap, topic, messages = sys.argv[1:]\nassert ':' in bootstrap\n"
-        "print(topic)\nprint('1 messages/s')\nprint(f'{int(messages):,} messages/s')\n"
-    )
-    sizes = ("--samples", "60000", "--entities", "50", "--rounds", "1", "--prototype", str(program))
-    result = found("bench_ingest.py", *sizes)
-    assert result["benchmark"] == "ingest"
-    assert result["samples"] == 60_000
-    (case,) = result["cases"]
-    assert case["entities"] == 50
+def test_ingest_of_samples_and_frames_beside_raw_aiokafka():
+    sizes = ("--samples", "60000", "--warm", "5000", "--entities", "50", "--rounds", "1", "--peers", "none")
+    result = found("ingest", *sizes, "--frame-samples", "400000", "--frame-rows", "10")
+    (case,), (frames,) = result["cases"], result["frames"]
+    for one, samples, rows in ((case, 60_000, 1), (frames, 400_000, 10)):
+        assert one["entities"] == 50
+        assert one["rows_per_record"] == rows
+        assert one["samples_read"] == {"raw_aiokafka": samples, "worker": samples}
+        rates, rounds = one["samples_per_second"], one["rounds"]
+        assert rates == {name: of[0] for name, of in rounds.items()}
+        assert set(rates) == {"raw_aiokafka", "worker", "durable"}
+        assert one["ratio"] == {"raw_aiokafka": ratio_of(rounds["worker"], rounds["raw_aiokafka"])}
+        assert one["durable"]["ratio"] == {"raw_aiokafka": ratio_of(rounds["durable"], rounds["raw_aiokafka"])}
+        assert 0 < rates["durable"] < rates["worker"]
+        assert all(spent > 0 for spent in one["cpu_us"].values())
     assert 300 < case["bytes_per_sample"] < 450
-    rounds = case["rounds"]
-    assert {name: len(rates) for name, rates in rounds.items()} == dict.fromkeys(
-        ("raw", "prototype", "worker", "worker_durable"), 1
+    assert frames["bytes_per_sample"] < case["bytes_per_sample"], "a frame names its fields once"
+
+
+@pytest.fixture(scope="module")
+def peers_made():
+    subprocess.run([ROOT / "scripts/peer-environment"], check=True, timeout=600)
+
+
+@pytest.mark.full
+@pytest.mark.kafka
+@pytest.mark.parametrize("name", PEERS)
+async def test_a_peer_reads_the_samples_and_publishes_one_in_a_thousand(name, kafka, topic_prefix, peers_made):
+    settings, topic = make_settings(kafka.bootstrap), f"{topic_prefix}samples"
+    await fill(settings, topic, 20_500, 100)
+    await write(settings, f"{topic}.output", ())
+    once = await asyncio.to_thread(run_program, PEERS[name], kafka.bootstrap, topic, 20_500, 1_000)
+    assert once.rate > 0
+    assert once.cpu_us > 0
+    published = await read_topic(settings, f"{topic}.output")
+    # a program leaves at once when it is done, and may leave behind what it has not flushed yet
+    assert 10 <= len(published) <= 20
+    for record in published:
+        assert json.loads(record.value)["cluster_id"] == record.key.decode().removesuffix("/0")
+
+
+@pytest.mark.full
+@pytest.mark.kafka
+@pytest.mark.timeout(900)
+def test_the_worker_beside_its_peers(peers_made):
+    result = found("peers", "--samples", "60000", "--warm", "5000")
+    (case,) = result["cases"]
+    assert case["entities"] == 1000
+    assert set(case["ratio"]) == {"raw_aiokafka", *PEERS}
+    assert "frames" not in result
+
+
+def test_without_their_environment_the_peers_are_told_of():
+    code = (
+        "import sys; from pathlib import Path; from benchmarks import bench_ingest, bench_peers\n"
+        "bench_ingest.PEER_PYTHON = Path('/nowhere/python'); sys.argv = ['bench', '--peers', 'quix']\n"
+        "bench_peers.main()"
     )
-    assert case["prototype"] == 60_000, "the last rate that the program prints counts"
-    assert case["ratio"] == ratio_of(rounds["worker"], rounds["raw"])
-    assert case["ratio_prototype"] == ratio_of(rounds["prototype"], rounds["raw"])
-    assert case["ratio_durable"] == ratio_of(rounds["worker_durable"], rounds["raw"])
-    assert 0 < case["worker_durable"] < case["worker"]
-    assert case["cpu_us_raw"] > 0
-    assert case["cpu_us_worker"] > 0
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "scripts/peer-environment" in done.stderr
 
 
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_checkpoint_and_recovery():
-    result = found("bench_checkpoint.py", "--entities", "300", "--rows", "4", "--rounds", "2")
+    result = found("state", "--entities", "300", "--rows", "4", "--rounds", "2")
     written, back = result["checkpoint"], result["recovery"]
     assert written["entities"] == back["entities"] == 300
     assert written["bytes"] > 300 * 4 * 12 * 4, "four rows, all touched, of twelve float32 each"
@@ -72,11 +117,22 @@ def test_checkpoint_and_recovery():
     assert back["ratio"] > 0
 
 
-def test_scoring_beside_bare_onnx_runtime():
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_scoring_from_kafka_to_verdicts_beside_bare_onnx_runtime():
+    whole = ("--workers", "1", "2", "--whole-entities", "80", "--whole-seconds", "0.5")
     sizes = ("--batches", "1", "8", "--entities", "10", "--steps", "2", "--seconds", "0.01", "--rounds", "1")
-    result = found("bench_scoring.py", "--model", MODEL, *sizes)
+    result = found("scoring", "--model", MODEL, *whole, *sizes)
     (model,) = result["models"]
     assert model["model"] == MODEL
+    one, two = model["whole_path"]
+    assert [one["workers"], two["workers"]] == [1, 2]
+    for run_ in (one, two):
+        assert 1 <= run_["windows_per_batch"] <= 80
+        assert run_["outputs_per_window"] == 1.0, "a probability of an incident for every window"
+        assert run_["ratio"]["onnxruntime"] == run_["windows_per_second"] / run_["bare"]
+    assert model["ratio"] == one["ratio"]
+    assert two["ratio"]["fewest_workers"] == two["windows_per_second"] / one["windows_per_second"]
     assert [b["batch"] for b in model["batches"]] == [1, 8]
     for batch in model["batches"]:
         assert batch["ratio"] == batch["score"] / batch["bare"]
@@ -88,26 +144,41 @@ def test_scoring_beside_bare_onnx_runtime():
 
 def test_text_has_a_row_per_figure_and_says_how_it_was_measured():
     sizes = ("--batches", "4", "--entities", "4", "--steps", "1", "--seconds", "0.01", "--rounds", "1")
-    text = run("bench_scoring.py", "--model", MODEL, *sizes).stdout
+    text = run("scoring", "--model", MODEL, "--workers", *sizes).stdout
     assert text.splitlines()[0].split()[0] == "model"
     assert sum(line.startswith(MODEL) for line in text.splitlines()) == 2
     assert "load average" in text
 
 
-@pytest.mark.kafka
-def test_a_program_that_prints_no_rate_is_told(tmp_path):
-    program = tmp_path / "silent.py"
-    program.write_text("import sys\nsys.stderr.write('it broke')\n")
-    sizes = ("--samples", "100", "--entities", "5", "--rounds", "1", "--prototype", str(program))
-    done = run("bench_ingest.py", *sizes, code=1)
-    assert "printed no `N messages/s`" in done.stderr
-    assert "it broke" in done.stderr
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import sys\nsys.stderr.write('it broke')", "it broke"),
+        ("print('5 messages/s')\nraise SystemExit(3)", "ended with 3"),
+    ],
+)
+def test_a_program_that_gives_no_rate_or_fails_is_told(body, said, tmp_path):
+    (tmp_path / "program.py").write_text(body)
+    program = Program("broken", tmp_path / "program.py", python=Path(sys.executable))
+    with pytest.raises(BenchmarkError, match=said):
+        run_program(program, "127.0.0.1:1", "t", 10, 1)
+
+
+def test_a_program_gets_what_to_read_and_its_last_rate_counts(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import sys\nassert sys.argv[1:] == ['127.0.0.1:1', 't', '10', '1']\n"
+        "print('1 messages/s')\nprint('1,234.5 messages/s, 6.25 us CPU/message')\n"
+    )
+    found_ = run_program(
+        Program("own", tmp_path / "program.py", python=Path(sys.executable)), "127.0.0.1:1", "t", 10, 1
+    )
+    assert (found_.rate, found_.cpu_us) == (1234.5, 6.25)
 
 
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_swaps_beside_no_swaps():
-    result = found("bench_swap.py", "--samples", "150000", "--entities", "50", "--swaps", "2")
+    result = found("swap", "--samples", "150000", "--entities", "50", "--swaps", "2")
     assert result["swaps"] == 2
     assert result["partitions"] == 4
     for kind in ("swap", "none"):

@@ -27,6 +27,9 @@ def poison(number: int) -> tuple[bytes | None, bytes | None]:
         (b"k", encode(good | {"ts": 4e9})),
         (b"k", encode({"ts": EPOCH, "value": 1})),
         (b"k", encode(good | {"ts": [EPOCH, EPOCH + 1], "value": [1, 2, 3]})),
+        (b"k", encode(good | {"value": -1, 'a "quoted" \\ \t name': 1})),
+        (b"k", b'{"id":"e","ts":1,"value":1,"x":' + b"[" * 450 + b"]" * 450 + b"}"),
+        (b"k", b'{"id":"e","ts":[],"value":1e999}'),
     )
     return kinds[number % len(kinds)]
 

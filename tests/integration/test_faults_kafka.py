@@ -1,5 +1,6 @@
 """Kafka's side of trouble: refused checkpoints, deleted records, gaps in the offsets, damaged state."""
 
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
@@ -8,8 +9,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from dwcp_stream.kafka.batches import write_records
 from dwcp_stream.kafka.catalogue import changelog
 from dwcp_stream.kafka.clients import producer_client
-from dwcp_stream.kafka.generations import OWN_KEYS, split_key
+from dwcp_stream.kafka.generations import OWN_KEYS, PARTITION_KEY, make_key, split_key
 from dwcp_stream.kafka.topics import admin_client, create_topics
+from dwcp_stream.windows.snapshot import decode_partition_record, encode_partition_record
 from tests.integration.harness import read_topic, wait_until
 from tests.integration.probe import EPOCH, Telemetry
 from tests.integration.workers import PARTITIONS, Run, WorkerProcess, assert_same
@@ -149,6 +151,27 @@ async def test_a_truncated_snapshot(filled, filled_site) -> None:
     final = await run.finish()
     assert "damaged" in second.log.read_text()
     assert_same(final, filled.reference)
+
+
+async def test_a_partition_record_that_a_former_owner_wrote_late(filled, filled_site) -> None:
+    """It was further, but its snapshots are gone: from its position on, all before would be missing."""
+    run = await filled_site.run(DWCP_MAX_POLL_RECORDS="500")
+    first = run.start()
+    await run.processing(0.4)
+    assert await first.terminate() == 0, first.tail()
+    assert await run.lag() > 1_000, "it was stopped too late to show anything"
+    late = {}
+    for record in await read_topic(run.settings, run.changelog):
+        name, generation = split_key(record.key)
+        if name == PARTITION_KEY and record.value is not None:
+            found = decode_partition_record(record.value)
+            further = msgspec.structs.replace(found, position=found.position + 200)
+            key = make_key(PARTITION_KEY, generation - 1)
+            late[record.partition] = (record.partition, key, encode_partition_record(further))
+    async with producer_client(run.settings) as producer:
+        await write_records(producer, run.changelog, late.values())
+    run.start()
+    assert_same(await run.finish(), filled.reference)
 
 
 async def test_positions_are_those_of_every_partition(filled) -> None:

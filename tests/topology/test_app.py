@@ -8,12 +8,17 @@ from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from dwcp_stream.chunk import Chunk
+from dwcp_stream.errors import BrokerError, NewerStateError, StateError
+from dwcp_stream.kafka.generations import PARTITION_KEY, make_key
 from dwcp_stream.kafka.outputs import KafkaOutputs
+from dwcp_stream.kafka.store import as_they_are
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.settings import Settings
 from dwcp_stream.telemetry.health import Liveness, Readiness
 from dwcp_stream.telemetry.metrics import Metrics
+from dwcp_stream.windows.snapshot import PartitionRecord, encode_partition_record
 from tests.integration import probe
+from tests.kafka.broker import free_port
 from topologies.app import create_app
 from topologies.names import app_id, changelog_topic
 from topologies.observer import MetricsObserver
@@ -138,6 +143,47 @@ async def test_an_assignment_that_comes_while_the_versions_are_written_down_comp
     assert not app.table.pipeline.partitions
 
 
+@pytest.mark.parametrize("error", [StateError, NewerStateError])
+async def test_what_the_pipeline_refuses_is_rebuilt_unless_it_is_newer(app, monkeypatch, error):
+    """What is kept beside the windows is looked at only when the pipeline takes it."""
+    store, source, state = app.table.data, TP(app.lane.topic, 0), TP(app.lane.changelog, 0)
+    pipeline, restored, erased, crashed = app.table.pipeline, [], [], []
+    whole = pipeline.restore
+
+    def restore(partition, record, snapshots, *more):
+        restored.append((record.position, sorted(snapshots)))
+        if snapshots:
+            raise error("not an alert's state")
+        return whole(partition, record, snapshots, *more)
+
+    async def erase(partition, keys):
+        erased.append((partition, keys))
+
+    async def crash(reason):
+        crashed.append(reason)
+
+    monkeypatch.setattr(pipeline, "restore", restore)
+    app.table.erase, app.table.take_over, app.crash = erase, as_they_are, crash
+    await store.on_rebalance({source}, set(), {source}, generation_id=7)
+    app.tables.recovery._generation_id = 7
+    fill(pipeline)
+    (snapshot,) = [value for name, value in pipeline.copy(0).snapshots() if name == "e00001"]
+    pipeline.revoke(0)
+    entity, own = make_key("e00001", 5), make_key(PARTITION_KEY, 5)
+    store.apply(0, 0, entity, snapshot)
+    store.apply(0, 1, own, encode_partition_record(PartitionRecord(position=9)))
+    await store.on_recovery_completed({state}, set())
+    if error is NewerStateError:
+        assert isinstance(crashed[0], NewerStateError)
+        assert not erased
+        assert not store.ready
+        return
+    assert restored == [(9, ["e00001"]), (0, [])]
+    assert erased == [(0, {entity, own})]
+    assert store.ready == {0}
+    assert not crashed
+
+
 async def test_a_drift_of_a_partition_that_is_gone_is_counted_without_it(app):
     pipeline = app.table.pipeline
     result = fill(pipeline)
@@ -161,3 +207,12 @@ async def test_a_service_that_does_not_stop_keeps_no_other_from_it(app):
     app.services = [(nothing, stop), (nothing, fail)]
     await app.on_shutdown()
     assert stopped == ["producer"]
+
+
+async def test_a_worker_that_finds_no_broker_says_so_in_one_line(tmp_path):
+    outputs = KafkaOutputs(Settings(data_dir=tmp_path, kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}"}))
+    try:
+        with pytest.raises(BrokerError, match="no broker"):
+            await outputs.start()
+    finally:
+        await outputs.stop()

@@ -179,11 +179,11 @@ def test_after_a_crash_each_sample_is_scored_by_the_version_that_scored_it_first
     saved = data.draw(st.integers(1, len(found) - 1))
     crash = data.draw(st.integers(saved, len(found)))
     seen = run(first, found, [], 0, saved)
-    (copy,) = first.copy()
+    copy = first.copy(0)
     snapshots, record = dict(copy.snapshots()), decode_partition_record(copy.record())
     if crash > saved:
         seen += run(first, found, [], saved, crash)
-        (later,) = first.copy()
+        later = first.copy(0)
         written = later.snapshots()
         snapshots |= dict(written[: data.draw(st.integers(0, len(written)))])
     codec = SnapshotCodec(stream)

@@ -34,7 +34,7 @@ def run(*command: str, path: str = os.environ["PATH"], **variables: str) -> subp
 def test_make_alone_lists_every_target_for_people():
     shown = run("make").stdout
     targets = {line.split()[0] for line in shown.splitlines()}
-    assert targets == {"help", "setup", "check", "test", "full", "chaos", "demo", "bench", "docs"}
+    assert targets == {"help", "setup", "check", "test", "full", "chaos", "demo", "bench", "soak", "fuzz", "docs"}
     assert targets | {"jars"} == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
 
 
@@ -133,6 +133,8 @@ def test_an_old_python_is_told_with_the_remedy(bare):
 def test_no_file_of_the_set_up_names_a_package_index():
     for name in (
         "constraints.txt",
+        "tests/fuzz/constraints.txt",
+        "scripts/fuzz-environment",
         "Makefile",
         "pyproject.toml",
         "Dockerfile",
@@ -141,8 +143,9 @@ def test_no_file_of_the_set_up_names_a_package_index():
     ):
         text = (ROOT / name).read_text()
         assert not re.search(r"index-url|find-links|trusted-host|<repositor|<mirror", text), name
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
-        assert re.fullmatch(r"[A-Za-z0-9_.-]+==[\w.+!]+", line), line
+    for name in ("constraints.txt", "tests/fuzz/constraints.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            assert re.fullmatch(r"[A-Za-z0-9_.-]+==[\w.+!]+", line), line
 
 
 def test_every_dependency_is_pinned():
@@ -153,6 +156,11 @@ def test_every_dependency_is_pinned():
         *(one for extra in project["optional-dependencies"].values() for one in extra),
     ]
     assert {plain(re.match(r"[\w.-]+", one)[0]) for one in wanted} <= pinned
+
+
+def test_the_fuzzer_is_no_dependency_of_the_project():
+    assert "atheris" not in (ROOT / "pyproject.toml").read_text() + (ROOT / "constraints.txt").read_text()
+    assert ".fuzz/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def plain(name: str) -> str:

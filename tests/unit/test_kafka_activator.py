@@ -11,6 +11,7 @@ from dwcp_stream.chunk import Chunk
 from dwcp_stream.errors import BrokerError, ModelError
 from dwcp_stream.kafka.activator import MARGIN_SECONDS, Activator
 from dwcp_stream.kafka.generations import PARTITION_KEY, VERSIONS_KEY, make_key, split_key
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.kafka.recovering import Recovering
 from dwcp_stream.loading import BoundModels
 from dwcp_stream.pipeline import Pipeline
@@ -42,7 +43,7 @@ class Bench:
         self.confirm.set()
         self.writing, self.limits = asyncio.Event(), []
         self.activator = Activator(
-            pipeline=self.pipeline, store=self.store, lock=asyncio.Lock(), load=site.load, write=self.write,
+            pipeline=self.pipeline, store=self.store, locks=PartitionLocks(), load=site.load, write=self.write,
             ends=self.ends, refused=lambda *a: self.refused.append(a), clock=lambda: self.now,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +12,12 @@ from faust.types import TP
 from dwcp_stream.kafka.checkpoint import Checkpointer
 from dwcp_stream.kafka.generations import Generations
 from dwcp_stream.kafka.lane import MAX_CHUNKS_IN_FLIGHT, FetchedChunk, Lane
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.kafka.processor import ChunkProcessor
 from dwcp_stream.pipeline import Pipeline
 from tests.integration import probe
 
+POOL = ThreadPoolExecutor(2)
 GENERATION = 3
 
 
@@ -46,7 +49,7 @@ class Bench:
             self.sent += outputs
 
         self.processor = ChunkProcessor(
-            lane=self.lane, pipeline=self.pipeline, lock=asyncio.Lock(), ready=lambda p: p == 0,
+            lane=self.lane, pipeline=self.pipeline, locks=PartitionLocks(), pool=POOL, ready=lambda p: p == 0,
             generation=lambda: GENERATION, seek=seek, send=send, observer=self.seen,
         )  # fmt: skip
 
@@ -155,7 +158,7 @@ async def test_a_partition_revoked_while_a_chunk_is_processed_does_not_come_back
     go_on.set()
     await under_way
     assert not bench.pipeline.partitions
-    assert not bench.pipeline.copy()
+    assert not bench.pipeline.moved()
 
 
 async def test_chunks_go_on_while_a_checkpoint_is_being_written(bench):
@@ -174,7 +177,7 @@ async def test_chunks_go_on_while_a_checkpoint_is_being_written(bench):
 
     store = SimpleNamespace(ready={0}, changelog={}, generations={0: Generations()})
     checkpoint = Checkpointer(
-        source=bench.pipeline, store=store, topic="t", lock=bench.processor.lock, generation=lambda: GENERATION,
+        source=bench.pipeline, store=store, topic="t", locks=bench.processor.locks, generation=lambda: GENERATION,
         outputs=delivered, write=write, report=lambda _: None,
     )  # fmt: skip
     under_way = asyncio.create_task(checkpoint())
@@ -216,7 +219,7 @@ async def test_a_chunk_is_cut_at_a_gate_and_goes_on_when_it_opens(bench):
     under_way = asyncio.create_task(bench.processor(bench.fetch(range(6)), GENERATION))
     await gate.asked.wait()
     assert bench.pipeline.partitions[0].position == 3
-    assert not bench.processor.lock.locked(), "a checkpoint may go on"
+    assert not bench.processor.locks[0].locked(), "a checkpoint may go on"
     gate.opened.set()
     await under_way
     assert bench.seen.chunks == [([0, 1, 2], 3), ([3, 4, 5], 3)]
@@ -232,3 +235,54 @@ async def test_what_waited_at_a_gate_is_dropped_when_the_partition_has_gone(benc
     await under_way
     assert not bench.seen.chunks
     assert bench.pipeline.partitions[0].position is None
+
+
+async def test_partitions_are_processed_side_by_side_and_each_in_order(tmp_path):
+    met, order = threading.Barrier(2, timeout=10), []
+
+    class Meeting(Pipeline):
+        def process(self, chunk, state=None):
+            if chunk.offsets[0] == 0:
+                met.wait()  # only if both partitions are here at once
+            order.append((chunk.partition, int(chunk.offsets[0])))
+            return super().process(chunk, state)
+
+    bench = Bench(None, Meeting(probe.write_definition(tmp_path, "t")))
+    bench.pipeline.assign(1)
+    bench.processor.ready = lambda partition: partition in (0, 1)
+    chunks = [bench.fetch([offset], partition) for offset in range(3) for partition in (0, 1)]
+    await asyncio.gather(*(bench.processor(chunk, GENERATION) for chunk in chunks))
+    for partition in (0, 1):
+        assert [offset for number, offset in order if number == partition] == [0, 1, 2]
+        assert bench.pipeline.partitions[partition].position == 3
+
+
+def frames(count, rows):
+    times = ",".join([f"{probe.EPOCH:.0f}"] * rows)
+    return [f'{{"id":"e","ts":[{times}],"value":1}}'.encode()] * count
+
+
+async def test_a_chunk_of_long_frames_is_processed_in_pieces(bench):
+    fetched = bench.fetch(range(7))
+    for record, value in zip(fetched.records, frames(7, 50_000), strict=True):
+        record.value = value
+    await bench.processor(fetched, GENERATION)
+    assert bench.seen.chunks == [([0, 1], 100_000), ([2, 3], 100_000), ([4, 5], 100_000), ([6], 50_000)]
+    assert bench.pipeline.partitions[0].position == 7
+    assert bench.lane.in_flight[TP("t", 0)] == 0
+
+
+async def test_what_is_left_of_a_chunk_after_a_seek_is_dropped(bench):
+    fetched = bench.fetch(range(6))
+    for record, value in zip(fetched.records, frames(6, 50_000), strict=True):
+        record.value = value
+    seen = bench.seen.chunk
+
+    def chunk(chunk, result):
+        seen(chunk, result)
+        bench.lane.epoch[TP("t", 0)] += 1
+
+    bench.seen.chunk = chunk
+    await bench.processor(fetched, GENERATION)
+    assert bench.pipeline.partitions[0].position == 2
+    assert bench.lane.in_flight[TP("t", 0)] == 0

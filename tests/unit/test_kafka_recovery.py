@@ -1,13 +1,12 @@
 """What the store makes of a changelog, and what a checkpoint writes, without a broker."""
 
-import asyncio
-
 import pytest
 from faust.types import TP
 
 from dwcp_stream.errors import NewerStateError
 from dwcp_stream.kafka.checkpoint import Checkpointer
 from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, make_key
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.kafka.recovering import Recovering
 from dwcp_stream.windows.snapshot import (
     EntitySnapshot,
@@ -129,8 +128,11 @@ class Source:
     def __init__(self):
         self.returned, self.written, self.known = [], [], {}
 
-    def copy(self):
-        return [Copy()]
+    def moved(self):
+        return [0]
+
+    def copy(self, partition):
+        return Copy()
 
     def put_back(self, copies):
         self.returned += copies
@@ -158,7 +160,7 @@ def checkpointer(write, outputs=None, usable=True):
 
     source, reports = Source(), []
     made = Checkpointer(
-        source=source, store=Store(), topic="t", lock=asyncio.Lock(), generation=lambda: 5, outputs=delivered,
+        source=source, store=Store(), topic="t", locks=PartitionLocks(), generation=lambda: 5, outputs=delivered,
         write=write, report=reports.append, usable=lambda: usable,
     )  # fmt: skip
     return made, source, reports
@@ -251,7 +253,7 @@ async def test_what_was_read_back_may_be_committed_though_nothing_is_written():
         return {0: 1}
 
     checkpoint, source, _ = checkpointer(write)
-    source.copy = list
+    source.moved = list
     source.known = {0: 40, 1: 70}
     assert await checkpoint() == {TP("t", 0): 40}, "partition 1 is not recovered"
 

@@ -119,12 +119,12 @@ def test_a_checkpoint_brings_everything_back(stream, model, data):
     crash = data.draw(st.integers(saved, len(found)))
     first = Pipeline(stream, [model])
     seen = alerts_of([first.process(chunk_of(found, 0, saved))])
-    (copy,) = first.copy()
+    copy = first.copy(0)
     snapshots, record = dict(copy.snapshots()), copy.record()
     if crash > saved:
         seen += alerts_of([first.process(chunk_of(found, saved, crash))])
         # some snapshots of a later checkpoint were written, its partition record was not
-        (later,) = first.copy()
+        later = first.copy(0)
         written = later.snapshots()
         snapshots |= dict(written[: data.draw(st.integers(0, len(written)))])
     codec = SnapshotCodec(stream)
@@ -163,7 +163,7 @@ def test_a_silent_entity_expires_and_its_alert_resolves(tmp_path, model):
     gone = [a for a in alerts if a["entity"] == "gone"]
     assert [(a["action"], a["reason"]) for a in gone] == [("firing", "threshold"), ("resolved", "expired")]
     assert list(pipeline.entities()) == ["stays"]
-    assert pipeline.copy()[0].removed == ["gone"]
+    assert pipeline.copy(0).removed == ["gone"]
 
 
 def test_the_view_reads_named_fields(stream, model):

@@ -1,7 +1,7 @@
 """What a checkpoint costs when many entities were touched, and how fast a worker gets its state back.
 
-python benchmarks/bench_checkpoint.py
-python benchmarks/bench_checkpoint.py --entities 1000 --rows 5 --rounds 1 --json
+dwcp-stream bench state
+dwcp-stream bench state --entities 1000 --rows 5 --rounds 1 --json
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.bench_ingest import DEADLINE, JVM, run_program
+from benchmarks.programs import DEADLINE, JVM, RAW_PROGRAM, run_program
 from benchmarks.support import machine, median, report, say, table
 from benchmarks.telemetry import fill, samples
 from benchmarks.worker_process import WorkerProcess, stream_without_models
@@ -28,6 +28,7 @@ from dwcp_stream.chunk import Chunk
 from dwcp_stream.kafka.catalogue import changelog
 from dwcp_stream.kafka.checkpoint import Checkpointer, CheckpointStats
 from dwcp_stream.kafka.generations import Generations
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.kafka.producer import key_hash
 from dwcp_stream.kafka.topics import admin_client, create_topics
@@ -105,7 +106,7 @@ async def checkpoints(settings: Settings, stream: StreamDefinition, options: arg
         source=pipeline,
         store=Held(set(range(partitions))),  # type: ignore[arg-type]
         topic="t",
-        lock=asyncio.Lock(),
+        locks=PartitionLocks(),
         generation=lambda: 1,
         outputs=outputs.delivered,
         write=write,
@@ -146,7 +147,6 @@ def recovery(bootstrap: str, streams: Path, directory: Path, options: argparse.N
         worker.until(lambda m: m.get("dwcp_samples_total", 0) >= total, "processed all samples", DEADLINE)
         worker.finish(total, DEADLINE)
     rates, alone, seconds, entities = [], [], [], 0.0
-    raw = Path(__file__).with_name("raw_consumer.py")
     for _ in range(options.rounds):
         with WorkerProcess(bootstrap, PREFIX, APP, streams, directory) as worker:
             _, metrics = worker.until(lambda m: m.get(RECOVERED, 0) >= options.entities, "recovered", DEADLINE)
@@ -154,7 +154,7 @@ def recovery(bootstrap: str, streams: Path, directory: Path, options: argparse.N
         entities, spent = metrics[RECOVERED], metrics["dwcp_recovery_duration_seconds_sum"]
         rates.append(entities / spent)
         seconds.append(spent)
-        alone.append(run_program(raw, bootstrap, f"{APP}-consensus-state-changelog", options.entities).rate)
+        alone.append(run_program(RAW_PROGRAM, bootstrap, f"{APP}-consensus-state-changelog", options.entities, 1).rate)
     return {
         "entities": entities,
         "seconds": median(seconds),
@@ -173,7 +173,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         written = asyncio.run(checkpoints(settings, load_stream(streams / "consensus.toml"), options))
         say("recovery")
         back = recovery(kafka.bootstrap, streams, directory, options)
-    found = {"benchmark": "checkpoint", "machine": state, "method": METHOD, "rows_per_entity": options.rows}
+    found = {"benchmark": "state", "machine": state, "method": METHOD, "rows_per_entity": options.rows}
     return {**found, "checkpoint": written, "recovery": back}
 
 
