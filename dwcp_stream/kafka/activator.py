@@ -139,27 +139,27 @@ class Activator:
         """Move partitions to the pipeline's models, if they are not on their way there; returns how many were moved."""
         states = {p: s for p, s in self.pipeline.partitions.items() if p in self.store.ready}
         moving = {p: s for p, s in states.items() if self._others(s)}
-        if moving:
-            await self._ask_ends(moving)
-            async with self.locks.all(moving):
-                moving = {p: s for p, s in moving.items() if self._owned(p, s)}
-                schedules = {p: self._schedule(s) for p, s in moving.items()}
-                for partition, state in moving.items():
-                    self.holds[partition] = Hold(max(schedules[partition][-1].offset, state.position or 0))
-            # If this is cut off the holds stay: what was written may be durable, so no sample may be scored otherwise.
-            generation, models = self.store.member_of, {(m.name, m.version): m for m in self.pipeline.models}
-            await self._write(schedules, generation, lambda p: self._owned(p, moving[p]))
-            async with self.locks.all(schedules):
-                for partition, schedule in schedules.items():
-                    if self._owned(partition, moving[partition]):
-                        self.store.generations[partition].won(VERSIONS_KEY, generation)
-                        found = {a: models[a.model, a.version] for a in schedule if (a.model, a.version) in models}
-                        moving[partition].plan(schedule, found)
-                    self.holds.pop(partition).released.set()
+        await self._ask_ends(moving)
+        schedules: dict[int, Schedule] = {}
+        for partition, state in moving.items():
+            async with self.locks[partition]:
+                if self._owned(partition, state):
+                    schedules[partition] = schedule = self._schedule(state)
+                    self.holds[partition] = Hold(max(schedule[-1].offset, state.position or 0))
+        # If this is cut off the holds stay: what was written may be durable, so no sample may be scored otherwise.
+        generation, models = self.store.member_of, {(m.name, m.version): m for m in self.pipeline.models}
+        await self._write(schedules, generation, lambda p: self._owned(p, moving[p]))
+        for partition, schedule in schedules.items():
+            async with self.locks[partition]:
+                if self._owned(partition, moving[partition]):
+                    self.store.generations[partition].won(VERSIONS_KEY, generation)
+                    found = {a: models[a.model, a.version] for a in schedule if (a.model, a.version) in models}
+                    moving[partition].plan(schedule, found)
+                self.holds.pop(partition).released.set()
         now = self.clock()
         for state in states.values():
             self._seen[state] = now, state.position or 0
-        return len(moving)
+        return len(schedules)
 
     def _owned(self, partition: int, state: Partition) -> bool:
         return partition in self.store.ready and self.pipeline.partitions.get(partition) is state

@@ -137,6 +137,37 @@ async def test_killed_before_and_after_a_swap(site) -> None:
     assert (await run.final()).transitions == telemetry.transitions()
 
 
+async def test_two_workers_swap_each_at_offsets_of_its_own(site) -> None:
+    """Both die before a checkpoint; a third scores all of it again, each sample by the version that scored it first."""
+    telemetry = Telemetry(100, 200)
+    await site.create()
+    run = await site.run(DWCP_MODELS_INTERVAL="0.05", DWCP_CHECKPOINT_INTERVAL="60")
+    first, second = run.start(), run.start()
+    for worker in (first, second):
+        await wait_until(
+            lambda w=worker: holds(w, PARTITIONS // 2), lambda w=worker: f"its share\n{w.tail()}", every=0.1
+        )
+    await site.write(telemetry, 0, 100)
+    await alerting(run, first, 1)
+    publish(site, factor=1.2)
+    await planned(run, first, 2)
+    await site.write(telemetry, 100)
+    await alerting(run, second, 2)
+    first.kill()
+    second.kill()
+    run.start(DWCP_CHECKPOINT_INTERVAL="0.3")
+    await run.caught_up()
+    run.stop_all()
+    await assert_as_undisturbed(site, run)
+    assert {alert["model_version"] for alert in await alerts(run)} == {1, 2}
+
+
+async def holds(worker: WorkerProcess, partitions: int) -> bool:
+    assert worker.running, worker.tail()
+    status, _ = await worker.get("/metrics")
+    return status == 200 and await worker.metric("dwcp_partitions_assigned") == partitions
+
+
 async def news(run: Run) -> list[dict]:
     """What dwcp.models says, in order."""
     return [msgspec.json.decode(record.value) for record in await read_topic(run.settings, run.topic("models"))]

@@ -214,7 +214,7 @@ def test_what_a_version_remembers_comes_back_only_to_itself(stream, models, vers
     copies = []
     for begin, end in ((0, 35), (35, 85), (85, crash)):  # the record of the last of these checkpoints is not written
         run(first, found, [], begin, end)
-        copies += first.copy()
+        copies.append(first.copy(0))
     snapshots = {entity: data for copy in copies for entity, data in copy.snapshots()}
     codec, second = SnapshotCodec(stream), Pipeline(stream, [models[1]])
     record = decode_partition_record(copies[1].record())
