@@ -87,7 +87,7 @@ async def test_a_peer_reads_the_samples_and_publishes_one_in_a_thousand(name, ka
 @pytest.mark.kafka
 @pytest.mark.timeout(900)
 def test_the_worker_beside_its_peers(peers_made):
-    result = found("peers", "--samples", "60000", "--warm", "5000")
+    result = found("peers", "--samples", "40000", "--warm", "5000")
     (case,) = result["cases"]
     assert case["entities"] == 1000
     assert set(case["ratio"]) == {"raw_aiokafka", *PEERS}
