@@ -120,19 +120,19 @@ def test_checkpoint_and_recovery():
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_scoring_from_kafka_to_verdicts_beside_bare_onnx_runtime():
-    whole = ("--workers", "1", "2", "--whole-entities", "80", "--whole-seconds", "0.5")
+    whole = ("--workers", "1", "2", "--threads", "1", "--whole-entities", "80", "--whole-seconds", "0.5")
     sizes = ("--batches", "1", "8", "--entities", "10", "--steps", "2", "--seconds", "0.01", "--rounds", "1")
     result = found("scoring", "--model", MODEL, *whole, *sizes)
     (model,) = result["models"]
     assert model["model"] == MODEL
     one, two = model["whole_path"]
-    assert [one["workers"], two["workers"]] == [1, 2]
+    assert [one["run"], two["run"]] == ["1 worker, 1 thread", "2 workers, 1 thread"]
     for run_ in (one, two):
         assert 1 <= run_["windows_per_batch"] <= 80
         assert run_["outputs_per_window"] == 1.0, "a probability of an incident for every window"
         assert run_["ratio"]["onnxruntime"] == run_["windows_per_second"] / run_["bare"]
     assert model["ratio"] == one["ratio"]
-    assert two["ratio"]["fewest_workers"] == two["windows_per_second"] / one["windows_per_second"]
+    assert two["ratio"]["first_run"] == two["windows_per_second"] / one["windows_per_second"]
     assert [b["batch"] for b in model["batches"]] == [1, 8]
     for batch in model["batches"]:
         assert batch["ratio"] == batch["score"] / batch["bare"]
