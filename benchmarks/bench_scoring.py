@@ -36,16 +36,16 @@ from tests.kafka.broker import RealKafka
 BATCHES = (1, 64, 256)
 EPOCH = 1_790_000_000
 METHOD = (
-    "Windows per second, one thread for the graph. Bare: `InferenceSession.run` of the model's own file with the\n"
-    "worker's session options, on float32 arrays that are ready. Whole path: `dwcp-stream worker` processes of\n"
-    "one group with this model alone, on JSON samples in one Apache Kafka on this machine (4 partitions), windows\n"
-    "full, from the end of writing a burst until /metrics shows all of it processed and handed to the producer;\n"
-    "against bare runs of as many windows as the worker had in a batch. Score: `Model.score` on windows of the\n"
-    "stream (columns chosen, batch padded to fours). Pipeline: `Pipeline.process` on JSON samples in memory, one\n"
-    "per entity and step (decode, windows, score, alerts or forecasts, drift), against bare runs of the largest\n"
-    "batch. By turns, a round each; medians; a ratio is the median of each round's own ratio. Inputs are made up:\n"
-    "each field close to a level of the entity's own. Many outputs per window mean forecasts, or that a model\n"
-    "takes them for incidents."
+    "Windows per second. Bare, one thread: `InferenceSession.run` of the model's own file with the worker's\n"
+    "session options, on float32 arrays that are ready. Whole path: `dwcp-stream worker` processes of one group\n"
+    "with this model alone and `threads` as given, on JSON samples in one Apache Kafka on this machine (4\n"
+    "partitions), windows full, from the end of writing a burst until /metrics shows all of it processed and\n"
+    "handed to the producer; against bare runs of as many windows as the worker had in a batch. Score:\n"
+    "`Model.score` on windows of the stream (columns chosen, batch padded to fours). Pipeline: `Pipeline.process`\n"
+    "on JSON samples in memory, one per entity and step (decode, windows, score, alerts or forecasts, drift),\n"
+    "against bare runs of the largest batch. By turns, a round each; medians; a ratio is the median of each\n"
+    "round's own ratio. Inputs are made up: each field close to a level of the entity's own. Many outputs per\n"
+    "window mean forecasts, or that a model takes them for incidents."
 )
 
 
@@ -143,6 +143,11 @@ def pipeline_rate(
     return scored / (time.perf_counter() - begun), outputs / max(scored, 1)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number} {noun}{'s' if number > 1 else ''}"
+
+
 def whole_path(
     model: Model,
     repository: ModelRepository,
@@ -151,15 +156,16 @@ def whole_path(
     kafka: RealKafka,
     bare_rate: float,
 ) -> list[dict[str, Any]]:
-    """Figures of worker processes on Kafka, one entry for each number of workers.
+    """Figures of worker processes on Kafka, one entry for each number of threads of one, and of processes.
 
     `bare_rate` is what the bare graph reaches, windows per second; a burst keeps it busy for `whole_seconds`.
     """
     steps = max(2, round(options.whole_seconds * bare_rate / options.whole_entities))
     made = chunks(stream, options.whole_entities, stream.window + options.rounds * steps)
     found: list[dict[str, Any]] = []
-    for count in options.workers:
-        fleet = Fleet(kafka.bootstrap, stream, model.name, count, kafka.directory.parent)
+    runs = [(options.workers[0], threads) for threads in options.threads]
+    for count, threads in [*runs, *((count, options.threads[0]) for count in options.workers[1:])]:
+        fleet = Fleet(kafka.bootstrap, stream, model.name, count, threads, kafka.directory.parent)
         bursts: list[Burst] = []
         bare: list[float] = []
         with fleet.running(made[: stream.window]):
@@ -171,10 +177,13 @@ def whole_path(
         rates = [burst.windows_per_second for burst in bursts]
         ratios = {"onnxruntime": median([r / b for r, b in zip(rates, bare, strict=True)])}
         if found:
-            ratios["fewest_workers"] = median(rates) / found[0]["windows_per_second"]
+            ratios["first_run"] = median(rates) / found[0]["windows_per_second"]
+        run = f"{counted(count, 'worker')}, {counted(threads, 'thread')}"
         found.append(
             {
+                "run": run,
                 "workers": count,
+                "threads": threads,
                 "windows_per_second": median(rates),
                 "windows_per_batch": median([burst.windows_per_batch for burst in bursts]),
                 "outputs_per_window": median([burst.outputs_per_window for burst in bursts]),
@@ -182,7 +191,7 @@ def whole_path(
                 "ratio": ratios,
             }
         )
-        say(f"{model.name}, {count} worker(s): {median(rates):,.0f} windows/s, bare {median(bare):,.0f}")
+        say(f"{model.name}, {run}: {median(rates):,.0f} windows/s, bare {median(bare):,.0f}")
     return found
 
 
@@ -245,7 +254,7 @@ def text(found: dict[str, Any]) -> str:
     for one in found["models"]:
         name = f"{one['model']} v{one['version']}"
         for whole in one["whole_path"]:
-            what = f"{name}, whole path, {whole['workers']} worker{'s' if whole['workers'] > 1 else ''}"
+            what = f"{name}, whole path, {whole['run']}"
             figures = (f"{whole['bare']:,.0f}", f"{whole['windows_per_second']:,.0f}")
             last = (f"{whole['ratio']['onnxruntime']:.2f}", f"{whole['outputs_per_window']:.2f}")
             rows.append((what, f"{whole['windows_per_batch']:.0f}", *figures, *last))
@@ -269,6 +278,9 @@ def main() -> None:
     parser.add_argument("--streams", type=Path, default=ROOT / "config" / "streams", help="folder of the streams")
     parser.add_argument("--model", action="append", help="only this model; may be repeated")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="workers on Kafka; nothing: no Kafka")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], help="chunks that one worker processes at once"
+    )
     parser.add_argument("--whole-entities", type=int, default=1_000, help="entities of the whole path")
     parser.add_argument("--whole-seconds", type=float, default=2.0, help="bare run time of the windows of a burst")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES), help="windows of a batch")

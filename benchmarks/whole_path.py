@@ -18,7 +18,7 @@ from benchmarks.telemetry import write
 from benchmarks.worker_process import POLL_SECONDS, BenchmarkError, WorkerProcess, stream_with_models
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.kafka.catalogue import topic_name
-from dwcp_stream.settings import Settings
+from dwcp_stream.settings import Settings, variable
 from dwcp_stream.streams import StreamDefinition
 
 SAMPLES, BATCHES, OUTPUTS = "dwcp_samples_total", "dwcp_pba_prediction_latency_seconds_count", "dwcp_outputs_total"
@@ -43,19 +43,30 @@ class Fleet:
         The broker.
     stream, model
         The built-in stream, and which of its models scores.
-    count
-        Worker processes.
+    count, threads
+        Worker processes, and how many chunks each may process at once.
     directory
         For their files.
     """
 
-    def __init__(self, bootstrap: str, stream: StreamDefinition, model: str, count: int, directory: Path) -> None:
-        self.name = f"{model}-{count}"
+    def __init__(
+        self, bootstrap: str, stream: StreamDefinition, model: str, count: int, threads: int, directory: Path
+    ) -> None:
+        self.name = f"{model}-{count}-{threads}"
+        variables = {variable("threads"): str(threads)}
         self.settings = Settings(kafka={"bootstrap_servers": bootstrap})
         self.topic = topic_name(f"{self.name}.", stream.topic)
         streams = stream_with_models(directory / self.name, stream.name, [model])
         self.workers = [
-            WorkerProcess(bootstrap, f"{self.name}.", f"bench-{self.name}", streams, directory, stream=stream.name)
+            WorkerProcess(
+                bootstrap,
+                f"{self.name}.",
+                f"bench-{self.name}",
+                streams,
+                directory,
+                stream=stream.name,
+                variables=variables,
+            )
             for _ in range(count)
         ]
         self.samples = 0

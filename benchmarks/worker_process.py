@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -62,6 +62,8 @@ class WorkerProcess:
         What Python runs before the arguments of `dwcp-stream`.
     stream
         What it watches.
+    variables
+        Further settings, as environment variables.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class WorkerProcess:
         program: Sequence[str] = ("-m", "dwcp_stream"),
         *,
         stream: str = "consensus",
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.stream = stream
         self.port = free_port()
@@ -88,6 +91,7 @@ class WorkerProcess:
             "DWCP_DATA_DIR": str(directory / f"data-{self.port}"),
             "DWCP_HTTP__PORT": str(self.port),
             "DWCP_LOG__LEVEL": "warning",
+            **(variables or {}),
         }
         self.program = program
         self.process: subprocess.Popen[bytes] | None = None
