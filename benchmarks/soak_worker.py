@@ -1,13 +1,12 @@
 """`dwcp-stream` with a thread that notes what Python's memory does: python -m benchmarks.soak_worker FILE ARGUMENTS.
 
 A line of JSON every few seconds: blocks that Python's allocator has given out, collections by generation and objects
-that could not be collected. With SOAK_TRACE=120, also at the end the lines of code whose allocations of after the first
+that could not be collected. With SOAK_TRACE=120, also every minute the lines of code whose allocations of after the first
 120 seconds are still held.
 """
 
 from __future__ import annotations
 
-import atexit
 import gc
 import json
 import os
@@ -20,12 +19,14 @@ from pathlib import Path
 from dwcp_stream.cli.main import main
 
 EVERY_SECONDS = 5.0
+REPORT_SECONDS = 60.0
 FRAMES, LINES = 8, 40
 
 
 def note(file: Path) -> None:
     """Append a line every few seconds; the thread ends with the process."""
-    begun, traced_after = time.monotonic(), float(os.environ.get("SOAK_TRACE", "inf"))
+    begun = reported = time.monotonic()
+    traced_after = float(os.environ.get("SOAK_TRACE", "inf"))
     while True:
         stats = gc.get_stats()
         line = {
@@ -39,7 +40,10 @@ def note(file: Path) -> None:
         # from the start it would take minutes: what is imported and compiled is most of it
         if not tracemalloc.is_tracing() and time.monotonic() - begun > traced_after:
             tracemalloc.start(FRAMES)
-            atexit.register(report, file.with_suffix(".trace"))
+            reported = time.monotonic()
+        if tracemalloc.is_tracing() and time.monotonic() - reported > REPORT_SECONDS:
+            reported = time.monotonic()
+            report(file.with_suffix(".trace"))
         time.sleep(EVERY_SECONDS)
 
 

@@ -102,3 +102,23 @@ def test_a_program_that_prints_no_rate_is_told(tmp_path):
     done = run("bench_ingest.py", *sizes, code=1)
     assert "printed no `N messages/s`" in done.stderr
     assert "it broke" in done.stderr
+
+
+@pytest.mark.kafka
+@pytest.mark.full
+def test_a_short_soak_reads_and_judges_everything(tmp_path):
+    sizes = ("--minutes", "1.5", "--rate", "200", "--lifetime", "10", "--output", str(tmp_path), "--json")
+    command = [sys.executable, str(ROOT / "benchmarks" / "soak.py"), *sizes]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    # so short a run may well say that memory grows
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert set(result["verdict"]) == {"flat_memory", "lag_returns", "state_bounded"}
+    assert done.returncode == (not all(result["verdict"].values()))
+    last = json.loads((tmp_path / "soak.json").read_text())["readings"][-1]
+    assert last["processed"] > 50 * 200
+    assert last["dead_letters"] > 0
+    assert last["state_bytes"] > 0
+    assert last["checkpoint_failures"] == 0
+    assert 200 <= last["entities"] < 50 * 200, "entities expire"
+    assert (tmp_path / "soak.png").stat().st_size > 1000
