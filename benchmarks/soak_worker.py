@@ -1,9 +1,8 @@
 """`dwcp-stream` with a thread that notes what Python's memory does: python -m benchmarks.soak_worker FILE ARGUMENTS.
 
 A line of JSON every few seconds: blocks that Python's allocator has given out, collections by generation and objects
-that could not be collected. With SOAK_TRACE=120, also every minute the lines of code whose allocations of after the
-first
-120 seconds are still held.
+that could not be collected. With SOAK_TRACE=120, also every minute which lines of code hold what
+was allocated after the first 120 seconds.
 """
 
 from __future__ import annotations
