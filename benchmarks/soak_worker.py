@@ -1,13 +1,12 @@
 """`dwcp-stream` with a thread that notes what Python's memory does: python -m benchmarks.soak_worker FILE ARGUMENTS.
 
 A line of JSON every few seconds: blocks that Python's allocator has given out, collections by generation and objects
-that could not be collected. With SOAK_TRACE=1 also, at the end, the lines of code that hold more than they held
-after the first five minutes.
+that could not be collected. With SOAK_TRACE=120, also every minute which lines of code hold what
+was allocated after the first 120 seconds.
 """
 
 from __future__ import annotations
 
-import atexit
 import gc
 import json
 import os
@@ -20,16 +19,14 @@ from pathlib import Path
 from dwcp_stream.cli.main import main
 
 EVERY_SECONDS = 5.0
-SETTLED_SECONDS = 300.0
-LINES = 40
+REPORT_SECONDS = 60.0
+FRAMES, LINES = 8, 40
 
 
 def note(file: Path) -> None:
     """Append a line every few seconds; the thread ends with the process."""
-    begun, first = time.monotonic(), None
-    if os.environ.get("SOAK_TRACE"):
-        tracemalloc.start(12)
-        atexit.register(lambda: report(file.with_suffix(".trace"), first))
+    begun = reported = time.monotonic()
+    traced_after = float(os.environ.get("SOAK_TRACE", "inf"))
     while True:
         stats = gc.get_stats()
         line = {
@@ -40,17 +37,21 @@ def note(file: Path) -> None:
         }
         with file.open("a", encoding="ascii") as out:
             out.write(json.dumps(line) + "\n")
-        if tracemalloc.is_tracing() and first is None and time.monotonic() - begun > SETTLED_SECONDS:
-            first = tracemalloc.take_snapshot()
+        # from the start it would take minutes: what is imported and compiled is most of it
+        if not tracemalloc.is_tracing() and time.monotonic() - begun > traced_after:
+            tracemalloc.start(FRAMES)
+            reported = time.monotonic()
+        if tracemalloc.is_tracing() and time.monotonic() - reported > REPORT_SECONDS:
+            reported = time.monotonic()
+            report(file.with_suffix(".trace"))
         time.sleep(EVERY_SECONDS)
 
 
-def report(file: Path, first: tracemalloc.Snapshot | None) -> None:
-    """Write what has grown since the first snapshot."""
-    if first is None:
-        return
-    grown = tracemalloc.take_snapshot().compare_to(first, "traceback")
-    text = "\n\n".join(f"{s}\n" + "\n".join(s.traceback.format()) for s in grown[:LINES])
+def report(file: Path) -> None:
+    """Write what is held, by the code that asked for it."""
+    gc.collect()
+    held = tracemalloc.take_snapshot().statistics("traceback")
+    text = "\n\n".join(f"{s}\n" + "\n".join(s.traceback.format()) for s in held[:LINES])
     file.write_text(text, encoding="utf-8")
 
 

@@ -19,6 +19,9 @@ log = get_logger(__name__)
 MAX_IN_FLIGHT = 50_000
 """Outputs that may wait for the broker; beyond it `send` waits, so that a broker's absence shows as lag."""
 
+PASSING_KEYS = frozenset({"anomalies", "deadletter"})
+"""Topics whose keys hardly come back: to remember them would only fill the memory."""
+
 FIRST_BACKOFF, LAST_BACKOFF = 0.25, 5.0
 
 
@@ -101,9 +104,10 @@ class OutputProducer:
         handed = 0
         for topic, items in by_topic.items():
             name, count = self._prefix + topic, self._counts[topic]
+            hashed = key_hash.__wrapped__ if topic in PASSING_KEYS else key_hash
             handed += len(items)
             for item in items:
-                lane = (name, key_hash(item.key) % count)
+                lane = (name, hashed(item.key) % count)
                 self._lanes[lane].append((self._calls, (item.key, item.value, item.headers, None)))
                 if lane not in self._tasks:
                     self._tasks[lane] = asyncio.create_task(self._run(lane))

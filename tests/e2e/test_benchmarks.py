@@ -198,3 +198,23 @@ def test_swaps_beside_no_swaps():
         assert 0 <= result["pause"][kind]["max"] <= result["gap"][kind]["max"]
     assert result["ratio_gap_p99"] == result["gap"]["swap"]["p99"] / result["gap"]["none"]["p99"]
     assert len(result["memory_bytes"]) == 2
+
+
+@pytest.mark.kafka
+@pytest.mark.full
+def test_a_short_soak_reads_and_judges_everything(tmp_path):
+    sizes = ("--minutes", "1.5", "--rate", "200", "--lifetime", "10", "--output", str(tmp_path), "--json")
+    command = [sys.executable, str(ROOT / "benchmarks" / "soak.py"), *sizes]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    # so short a run may well say that memory grows
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert set(result["verdict"]) == {"flat_memory", "lag_returns", "state_bounded"}
+    assert done.returncode == (not all(result["verdict"].values()))
+    last = json.loads((tmp_path / "soak.json").read_text())["readings"][-1]
+    assert last["processed"] > 50 * 200
+    assert last["dead_letters"] > 0
+    assert last["state_bytes"] > 0
+    assert last["checkpoint_failures"] == 0
+    assert 200 <= last["entities"] < 50 * 200, "entities expire"
+    assert (tmp_path / "soak.png").stat().st_size > 1000
