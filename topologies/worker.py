@@ -144,7 +144,8 @@ async def create_worker(settings: Settings, stream: StreamDefinition, port: int)
         metrics.model(stream.name, model.name, model.version)
     app = create_app(settings, pipeline, partitions, KafkaOutputs(settings), observer)
     telemetry_agent(app)
-    server = HttpServer(registry, liveness.check, readiness.check, host=settings.http.host, port=port)
+    token = settings.http.token.get_secret_value() if settings.http.token else None
+    server = HttpServer(registry, liveness.check, readiness.check, host=settings.http.host, port=port, token=token)
     monitor = Monitor(app, settings, observer, partitions)
 
     async def serve() -> None:
