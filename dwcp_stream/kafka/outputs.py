@@ -2,10 +2,13 @@
 
 from collections.abc import Awaitable, Mapping, Sequence
 
+from aiokafka.errors import KafkaError
+
 from dwcp_stream.events import Output
 from dwcp_stream.kafka.batches import write_records
 from dwcp_stream.kafka.clients import make_producer
 from dwcp_stream.kafka.producer import OutputProducer
+from dwcp_stream.kafka.reach import unreachable
 from dwcp_stream.settings import Settings
 
 
@@ -16,12 +19,22 @@ class KafkaOutputs:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._kafka = make_producer(settings)
         self._outputs = OutputProducer(self._kafka, settings.topics.prefix)
 
     async def start(self) -> None:
-        """Connect."""
-        await self._kafka.start()
+        """Connect.
+
+        Raises
+        ------
+        BrokerError
+            No broker answers.
+        """
+        try:
+            await self._kafka.start()
+        except (KafkaError, OSError) as error:
+            raise await unreachable(self._settings) from error
 
     async def stop(self) -> None:
         """Wait shortly for what is on its way, then disconnect."""
