@@ -5,7 +5,9 @@ path of the setting in capitals, sections set apart by two underscores: ``kafka.
 ``DWCP_KAFKA__BOOTSTRAP_SERVERS``. docs/settings.md is made from these types.
 """
 
+import ipaddress
 import os
+import re
 import ssl
 import tomllib
 from collections.abc import Mapping
@@ -30,6 +32,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 PATH_KEYS = ("streams_dir", "models_dir", "data_dir")
 SSL_PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
 
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
+"""A bearer token as RFC 6750, section 2.1 has it; shorter ones can be guessed."""
+
 _file: ContextVar[Mapping[str, Any] | None] = ContextVar("settings file", default=None)
 
 
@@ -37,6 +42,14 @@ def _shipped(relative: str) -> Path:
     """Return a folder of the project: the current directory's, else the one shipped with the code."""
     here = Path(relative)
     return here if here.exists() or not (PROJECT / relative).exists() else PROJECT / relative
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches what listens on an address; a name counts only if localhost."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Section(BaseModel):
@@ -99,13 +112,30 @@ class TopicSettings(Section):
 class HttpSettings(Section):
     """Where metrics and health are served."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; beyond loopback only behind a firewall.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; beyond loopback only with http.token.")
     port: int = Field(
         default=9470,
         ge=0,
         le=65535,
         description="First port; streams take one each in order of name. 0: any free port, logged.",
     )
+    token: SecretStr | None = Field(
+        default=None,
+        description="What every request must bring as `Authorization: Bearer TOKEN`; better given by its variable.",
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> "HttpSettings":
+        if self.token is not None and not TOKEN.fullmatch(self.token.get_secret_value()):
+            raise ValueError(
+                "token must be 16 or more of the characters A-Z a-z 0-9 - . _ ~ + / (`openssl rand -hex 32`)"
+            )
+        if self.token is None and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host or '(empty)'} is reached from other machines, which needs a token: set"
+                " DWCP_HTTP__TOKEN to what `openssl rand -hex 32` prints, or http.host to 127.0.0.1"
+            )
+        return self
 
 
 class LogSettings(Section):

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from prometheus_client import CollectorRegistry
 from structlog import get_logger
@@ -14,6 +15,7 @@ from structlog import get_logger
 from dwcp_stream.errors import BrokerError, DwcpError
 from dwcp_stream.kafka.catalogue import changelog, topic_name
 from dwcp_stream.kafka.outputs import KafkaOutputs
+from dwcp_stream.kafka.rights import Right, missing_rights, refused, worker_rights
 from dwcp_stream.kafka.topics import admin_client, create_topics, describe, partition_count, partitions_changed
 from dwcp_stream.loading import BoundModels
 from dwcp_stream.pipeline import Pipeline
@@ -32,8 +34,8 @@ from topologies.telemetry import telemetry_agent
 log = get_logger(__name__)
 
 POLL_SECONDS = 1.0
-PARTITIONS_EVERY = 5
-"""The partition count is asked for at every n-th poll."""
+TOPICS_EVERY = 5
+"""The partition count and our rights are asked for at every n-th poll."""
 
 
 async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
@@ -48,6 +50,9 @@ async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
     source = topic_name(settings.topics.prefix, stream.topic)
     state = changelog_topic(settings, stream)
     async with admin_client(settings) as admin:
+        lacking = await missing_rights(admin, rights_of(settings, stream))
+        if lacking:
+            raise refused("Kafka", f"this user lacks {', '.join(map(str, lacking))}")
         journal = journal_topic(settings, stream)
         found = await describe(admin, [source, state, journal])
         if journal in found:
@@ -65,15 +70,22 @@ async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
     return partitions
 
 
+def rights_of(settings: Settings, stream: StreamDefinition) -> list[Right]:
+    """Return the rights that a worker of a stream needs."""
+    source = topic_name(settings.topics.prefix, stream.topic)
+    return worker_rights(source, changelog_topic(settings, stream), app_id(settings, stream), settings.topics.prefix)
+
+
 @dataclass(slots=True)
 class Monitor:
-    """Reports progress on a timer, also when nothing arrives, and watches the partition count."""
+    """Reports progress on a timer, also when nothing arrives, and watches the partition count and our rights."""
 
     app: StreamApp
     settings: Settings
     stream: StreamDefinition
     observer: MetricsObserver
     partitions: int
+    rights: Sequence[Right]
     _task: "asyncio.Task[None] | None" = None
 
     async def start(self) -> None:
@@ -102,8 +114,8 @@ class Monitor:
             else:
                 readiness.meet("recovered", f"{len(store.ready)} partitions")
             polls += 1
-            if polls % PARTITIONS_EVERY == 0:
-                await self._check_partitions()
+            if polls % TOPICS_EVERY == 0:
+                await self._check_topics()
 
     async def _ask_ends(self, ready: set[int]) -> None:
         """Ask the brokers for the ends of our partitions: what was fetched last says nothing once fetching has died."""
@@ -116,19 +128,27 @@ class Monitor:
             return
         self.app.lane.end_offsets.update({TP(self.app.lane.topic, number): end for number, end in ends.items()})
 
-    async def _check_partitions(self) -> None:
+    async def _check_topics(self) -> None:
+        readiness = self.observer.readiness
         try:
             async with admin_client(self.settings) as admin:
-                now = await partition_count(admin, self.app.lane.topic)
-        except BrokerError as error:
-            log.warning("cannot ask for the partition count", error=str(error))
+                lacking = await missing_rights(admin, self.rights)
+                now = self.partitions if lacking else await partition_count(admin, self.app.lane.topic)
+        except (BrokerError, KafkaError) as error:
+            log.warning("cannot ask for partition count and rights", error=str(error))
             return
+        if lacking:
+            reason = f"this user lacks {', '.join(map(str, lacking))}"
+            readiness.fail("rights", reason)
+            log.error("rights were taken away", error_type="broker", reason=reason)
+        else:
+            readiness.meet("rights")
         if now is None:
-            self.observer.readiness.fail("partitions", f"{self.app.lane.topic} does not exist")
+            readiness.fail("partitions", f"{self.app.lane.topic} does not exist")
         elif now != self.partitions:
             self.halt(now)
         elif not self.app.processor.halted:
-            self.observer.readiness.meet("partitions", f"{now}")
+            readiness.meet("partitions", f"{now}")
 
     def halt(self, partitions: int) -> None:
         """Stop at the last checkpoint: keys may stand on other partitions, so state would be torn apart."""
@@ -153,13 +173,15 @@ async def create_worker(settings: Settings, stream: StreamDefinition, port: int)
     readiness = Readiness()
     readiness.meet("models", names_of(models) or "none")
     readiness.meet("partitions", f"{partitions}")
+    readiness.meet("rights")
     liveness = Liveness(time.monotonic, settings.liveness_seconds)
     observer = MetricsObserver(pipeline, metrics, liveness, readiness)
     outputs = KafkaOutputs(settings)
     app = create_app(settings, pipeline, partitions, outputs, observer, found)
     telemetry_agent(app)
-    server = HttpServer(registry, liveness.check, readiness.check, host=settings.http.host, port=port)
-    monitor = Monitor(app, settings, stream, observer, partitions)
+    token = settings.http.token.get_secret_value() if settings.http.token else None
+    server = HttpServer(registry, liveness.check, readiness.check, host=settings.http.host, port=port, token=token)
+    monitor = Monitor(app, settings, stream, observer, partitions, rights_of(settings, stream))
 
     async def serve() -> None:
         await server.start()

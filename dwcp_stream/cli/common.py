@@ -19,10 +19,11 @@ R = TypeVar("R")
 
 @dataclass
 class State:
-    """What the main program needs to know of an invocation: whether the caller reads JSON."""
+    """What the main program needs to know of an invocation: whether the caller reads JSON, and what is secret."""
 
     as_json: bool = False
     debug: bool = False
+    redact: Callable[[str], str] = str
 
 
 def _remember_json(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
@@ -59,8 +60,14 @@ def settings_option(function: Callable[..., R]) -> Callable[..., R]:
     def wrapper(*args: Any, config_file: Path | None, **kwargs: Any) -> R:
         settings = load_settings(config_file)
         state = click.get_current_context().find_object(State)
-        if state is not None and state.debug:
-            settings = settings.model_copy(update={"log": settings.log.model_copy(update={"level": "debug"})})
+        if state is not None:
+            from dwcp_stream.telemetry.logs import configure_logging
+            from dwcp_stream.telemetry.redact import Redactor, secrets_of
+
+            state.redact = Redactor(secrets_of(settings)).text
+            if state.debug:
+                settings = settings.model_copy(update={"log": settings.log.model_copy(update={"level": "debug"})})
+                configure_logging(settings.log, secrets=secrets_of(settings))
         return function(*args, settings=settings, **kwargs)
 
     return wrapper

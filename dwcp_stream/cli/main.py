@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 import traceback
@@ -110,8 +111,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _report(state: State, error_type: str, what: str, where: str, remedy: str) -> None:
     """Print an error: a line on stderr, or with --json an object on stdout; a traceback only with --debug."""
+    what, where, remedy = (state.redact(text) for text in (what, where, remedy))
     if state.debug:
-        traceback.print_exc()
+        click.echo(state.redact(traceback.format_exc()), err=True)
     if state.as_json:
         body = {"error_type": error_type, "what": what, "where": where, "remedy": remedy}
         click.echo(msgspec.json.encode({"error": body}).decode())
@@ -123,4 +125,6 @@ def _report(state: State, error_type: str, what: str, where: str, remedy: str) -
 
 def main() -> None:
     """Entry point of the installed program."""
+    # What aiokafka logs of a failure is said by our error in one line; --debug and `worker` hear it again.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     sys.exit(run())

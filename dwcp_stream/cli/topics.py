@@ -12,7 +12,7 @@ from dwcp_stream.settings import Settings
 
 @click.group()
 def command() -> None:
-    """List and create the topics, and change a stream's number of partitions."""
+    """List and create the topics, say which rights on them are needed, change a stream's number of partitions."""
 
 
 command.add_command(repartition.command, "repartition")
@@ -51,6 +51,52 @@ def create(settings: Settings, as_json: bool) -> None:
     to. Topics that exist are left as they are.
     """
     emit(asyncio.run(_create(settings)), as_json, _render_created)
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  dwcp-stream topics acls node --principal User:dwcp-node
+  dwcp-stream topics acls node --principal User:agents --for sender
+  dwcp-stream topics acls node --principal User:dwcp-node --json | jq -r '.rights[] | "\\(.operation) \\(.name)"'
+"""
+)
+@click.argument("stream")
+@click.option("--principal", required=True, metavar="TYPE:NAME", help="Who gets the rights, such as User:dwcp-node.")
+@click.option(
+    "--for",
+    "role",
+    type=click.Choice(["worker", "sender", "operator"]),
+    default="worker",
+    show_default=True,
+    help="worker: `worker STREAM`; sender: `replay` and agents; operator: `topics create`, `topics list`, `doctor`.",
+)
+@settings_option
+@json_option
+def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: str) -> None:
+    """Print the kafka-acls commands that give a principal what it needs for STREAM, and no more.
+
+    They follow from the catalogue and the settings (topics.prefix, app_id), and are for an administrator to run; add
+    `--command-config FILE` with the administrator's login. An operator needs those of every stream. Reads no broker.
+    """
+    from dwcp_stream.kafka.catalogue import topic_name
+    from dwcp_stream.kafka.rights import commands, operator_rights, sender_rights, worker_rights
+    from dwcp_stream.loading import find_stream
+    from topologies.names import app_id, changelog_topic
+
+    if not all(principal.partition(":")):
+        raise click.BadParameter("is not TYPE:NAME, such as User:dwcp-node", param_hint="--principal")
+    definition, prefix = find_stream(settings, stream), settings.topics.prefix
+    source, state = topic_name(prefix, definition.topic), changelog_topic(settings, definition)
+    if role == "sender":
+        rights = sender_rights(source)
+    elif role == "operator":
+        rights = operator_rights(source, state, prefix)
+    else:
+        rights = worker_rights(source, state, app_id(settings, definition), prefix)
+    lines = commands(rights, principal, settings.kafka.bootstrap_servers)
+    result = {"stream": stream, "principal": principal, "role": role, "rights": rights, "commands": lines}
+    emit(result, as_json, lambda r: "\n".join(r["commands"]))
 
 
 async def _list(settings: Settings) -> dict[str, Any]:

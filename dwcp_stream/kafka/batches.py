@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from dwcp_stream.errors import BrokerError
+from dwcp_stream.kafka.rights import REFUSALS, refused
 
 Headers = list[tuple[str, bytes]]
 Row = tuple[bytes | None, bytes | None, Headers, int | None]
@@ -47,6 +48,8 @@ async def write_rows(producer: AIOKafkaProducer, topic: str, rows: dict[int, lis
     lanes = [_write_partition(producer, topic, p, part) for p, part in rows.items() if part]
     results = await asyncio.gather(*lanes, return_exceptions=True)
     for result in results:
+        if isinstance(result, REFUSALS):
+            raise refused(topic, "this user may not write to it") from result
         if isinstance(result, KafkaError):
             raise BrokerError(
                 f"records were refused: {type(result).__name__}: {result}",

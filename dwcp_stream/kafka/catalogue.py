@@ -97,6 +97,9 @@ OWN = (
 `models` and `control` have one, so that all readers see decisions and commands in the same order.
 """
 
+WRITTEN = frozenset({"anomalies", "predictions", "drift", "accuracy", "models", "deadletter"})
+"""Those of the daemon's own topics that workers write."""
+
 
 def changelog_config() -> dict[str, str]:
     """Return the configuration of a state changelog topic.

@@ -9,7 +9,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.codec import has_lz4
 from aiokafka.errors import KafkaError
 
-from dwcp_stream.kafka.topics import unreachable
+from dwcp_stream.kafka.reach import unreachable
+from dwcp_stream.kafka.rights import REFUSALS, refused
 from dwcp_stream.settings import Settings, kafka_client_options
 
 BATCH_BYTES = 512 << 10
@@ -47,11 +48,16 @@ async def producer_client(settings: Settings, **options: Any) -> AsyncIterator[A
     producer = make_producer(settings, **options)
     try:
         await producer.start()
+    except REFUSALS as error:
+        await producer.stop()
+        raise refused(_named(error)) from error
     except (KafkaError, OSError) as error:
         await producer.stop()
-        raise unreachable(settings, error) from error
+        raise await unreachable(settings) from error
     try:
         yield producer
+    except REFUSALS as error:
+        raise refused(_named(error)) from error
     finally:
         await producer.stop()
 
@@ -64,10 +70,21 @@ async def consumer_client(settings: Settings, *topics: str, **options: Any) -> A
     try:
         await consumer.start()
         await asyncio.sleep(0)  # its tasks must have begun before `stop`, which otherwise takes itself for cancelled
+    except REFUSALS as error:
+        await consumer.stop()
+        raise refused(_named(error)) from error
     except (KafkaError, OSError) as error:
         await consumer.stop()
-        raise unreachable(settings, error) from error
+        raise await unreachable(settings) from error
     try:
         yield consumer
+    except REFUSALS as error:
+        raise refused(_named(error)) from error
     finally:
         await consumer.stop()
+
+
+def _named(error: KafkaError) -> str:
+    """Return what a refusal is about: aiokafka gives the topics or the group as the error's argument."""
+    names = error.args[0] if error.args else ""
+    return ", ".join(sorted(names)) if isinstance(names, set | frozenset | list | tuple) else str(names)

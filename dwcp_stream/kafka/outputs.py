@@ -8,7 +8,7 @@ from dwcp_stream.events import Output
 from dwcp_stream.kafka.batches import write_records
 from dwcp_stream.kafka.clients import make_producer
 from dwcp_stream.kafka.producer import OutputProducer
-from dwcp_stream.kafka.topics import unreachable
+from dwcp_stream.kafka.reach import unreachable
 from dwcp_stream.settings import Settings
 
 
@@ -19,15 +19,22 @@ class KafkaOutputs:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self._kafka = settings, make_producer(settings)
+        self._settings = settings
+        self._kafka = make_producer(settings)
         self._outputs = OutputProducer(self._kafka, settings.topics.prefix)
 
     async def start(self) -> None:
-        """Connect; BrokerError if no broker answers."""
+        """Connect.
+
+        Raises
+        ------
+        BrokerError
+            No broker answers.
+        """
         try:
             await self._kafka.start()
         except (KafkaError, OSError) as error:
-            raise unreachable(self._settings, error) from error
+            raise await unreachable(self._settings) from error
 
     async def stop(self) -> None:
         """Wait shortly for what is on its way, then disconnect."""

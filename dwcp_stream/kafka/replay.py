@@ -17,6 +17,7 @@ from dwcp_stream.kafka.batches import Row, write_rows
 from dwcp_stream.kafka.clients import producer_client
 from dwcp_stream.kafka.inspection import source_topic
 from dwcp_stream.kafka.producer import key_hash
+from dwcp_stream.kafka.rights import REFUSALS, refused
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition
 from dwcp_stream.streams.files import read_table, rows_to_records
@@ -133,6 +134,8 @@ async def replay(
 async def _partitions(producer: AIOKafkaProducer, topic: str) -> int:
     try:
         return len(await producer.partitions_for(topic))
+    except REFUSALS as error:
+        raise refused(topic, "this user may not write to it") from error
     except KafkaError as error:
         raise BrokerError("does not exist", where=topic, remedy="Run: dwcp-stream topics create") from error
 

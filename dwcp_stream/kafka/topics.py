@@ -14,6 +14,8 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, for_c
 
 from dwcp_stream.errors import BrokerError
 from dwcp_stream.kafka.catalogue import TopicSpec, catalogue
+from dwcp_stream.kafka.reach import unreachable
+from dwcp_stream.kafka.rights import REFUSALS, hidden_topics, refused
 from dwcp_stream.settings import Settings, kafka_client_options
 from dwcp_stream.streams import load_streams
 
@@ -55,35 +57,36 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
     Raises
     ------
     BrokerError
-        No broker answers.
+        No broker answers, or one refuses what is asked within.
     """
     admin = AIOKafkaAdminClient(**kafka_client_options(settings))
     try:
         await admin.start()
     except (KafkaError, OSError) as error:
         await admin.close()
-        raise unreachable(settings, error) from error
+        raise await unreachable(settings) from error
     try:
         yield admin
+    except REFUSALS as error:
+        raise refused(settings.kafka.bootstrap_servers) from error
     finally:
         await admin.close()
 
 
-def unreachable(settings: Settings, error: BaseException) -> BrokerError:
-    """Return the error to raise when no broker answers."""
-    del error  # aiokafka's text says the same in more words; it stays as the cause
-    return BrokerError(
-        "no broker answers",
-        where=settings.kafka.bootstrap_servers,
-        remedy="Start one (`dwcp-stream broker`, `docker-compose up kafka`), or set DWCP_KAFKA__BOOTSTRAP_SERVERS",
-    )
-
-
 async def describe(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, TopicState]:
-    """Return those of the named topics that exist, with partitions and configuration."""
+    """Return those of the named topics that exist, with partitions and configuration.
+
+    Raises
+    ------
+    BrokerError
+        One of the others may not be seen, so that nobody can say whether it exists.
+    """
     # All topics are asked for: naming one that is missing would make some brokers create it.
     wanted = set(names)
     found = {t["topic"]: t["partitions"] for t in await admin.describe_topics() if t["topic"] in wanted}
+    hidden = await hidden_topics(admin, sorted(wanted - found.keys()))
+    if hidden:
+        raise refused(", ".join(hidden), "this user may not see it")
     configs = await _configs(admin, sorted(found))
     return {
         name: TopicState(name, len(parts), min((len(p["replicas"]) for p in parts), default=0), configs[name])

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-CONDITIONS = ("assigned", "recovered", "models", "partitions")
+CONDITIONS = ("assigned", "recovered", "models", "partitions", "rights")
 """What a worker needs: an assignment (it may be empty on a spare worker), its state back, its models loaded
-and verified, and a partition count that is still the one its state was written for."""
+and verified, a partition count that is still the one its state was written for, and the rights to read and write."""
 
 
 class Check(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Keeping secrets out of logs: by key, by the shape of a URL, and by the values that the settings hold."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 
@@ -28,6 +29,17 @@ def secrets_of(settings: BaseModel) -> frozenset[str]:
     return frozenset(found - {""})
 
 
+def spellings(secret: str) -> set[str]:
+    """Return a secret as it is, and as Python and JSON write it inside quotes: aiokafka logs requests as bytes."""
+    return {
+        secret,
+        repr(secret)[1:-1],
+        repr(secret.encode())[2:-1],
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+    }
+
+
 class Redactor:
     """Replaces secrets in anything that is about to be written.
 
@@ -38,7 +50,8 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        ordered = sorted(set(secrets) - {""}, key=len, reverse=True)  # the longest first: one may hold another
+        spelt = {spelling for secret in secrets for spelling in spellings(secret)}
+        ordered = sorted(spelt - {""}, key=len, reverse=True)  # the longest first: one may hold another
         self._known = re.compile("|".join(re.escape(secret) for secret in ordered)) if ordered else None
 
     def text(self, text: str) -> str:

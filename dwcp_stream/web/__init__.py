@@ -1,4 +1,4 @@
-"""What a worker serves over HTTP on loopback: metrics and health.
+"""What a worker serves over HTTP: metrics and health, on loopback unless a token guards it.
 
 It only shows what telemetry holds. It starts inside the worker's event loop, and no handler touches Kafka or
 the pipeline.

@@ -18,15 +18,18 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # only read he
 QUESTIONS = ("live", "ready")
 
 
-def ask(host: str, port: int, question: str, timeout: float = 3.0) -> str:
+def ask(host: str, port: int, question: str, *, token: str | None = None, timeout: float = 3.0) -> str:
     """Return why a worker's answer is no; empty if it is yes."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
-        connection.request("GET", f"/health/{question}")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request("GET", f"/health/{question}", headers=headers)
         answer = connection.getresponse()
         body = answer.read()
         if answer.status == http.client.OK:
             return ""
+        if answer.status == http.client.UNAUTHORIZED:
+            return f"{host}:{port} wants another token; give the worker's DWCP_HTTP__TOKEN"
         checks = json.loads(body)["checks"]
         return "; ".join(f"{name}: {check['reason']}" for name, check in checks.items() if not check["ok"])
     except (OSError, http.client.HTTPException) as error:
@@ -58,7 +61,8 @@ def probe(arguments: Sequence[str]) -> dict[str, str]:
     if settings.http.port == 0:
         raise ConfigError("0 leaves nothing to ask", where="http.port", remedy="Give a port (DWCP_HTTP__PORT)")
     host = EVERYWHERE.get(settings.http.host, settings.http.host)
-    reasons = {name: ask(host, port_of(settings, name, streams), question) for name in wanted or streams}
+    token = settings.http.token.get_secret_value() if settings.http.token else None
+    reasons = {name: ask(host, port_of(settings, name, streams), question, token=token) for name in wanted or streams}
     return {name: reason for name, reason in reasons.items() if reason}
 
 

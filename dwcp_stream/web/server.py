@@ -1,14 +1,32 @@
 """The HTTP server of a worker: /metrics, /health/live and /health/ready."""
 
-from collections.abc import Awaitable, Callable
+import hmac
+from collections.abc import Callable
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.telemetry.health import Report
+
+
+def bearer(token: str) -> Middleware:
+    """Return a middleware that answers 401 to requests without the token (RFC 6750), whatever they ask for."""
+    expected = token.encode()
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        # how long a comparison takes must not tell how much of a guess is right
+        right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), expected)
+        if scheme.lower() != "bearer" or not right:
+            return web.Response(status=401, text="a bearer token is needed\n", headers={"WWW-Authenticate": "Bearer"})
+        return await handler(request)
+
+    return guard
 
 
 class HttpServer:
@@ -22,6 +40,8 @@ class HttpServer:
         Give the answers of the two health questions; called for each request, so they must be quick.
     host, port
         Where to listen; port 0 takes a free one.
+    token
+        Every request must bring it as `Authorization: Bearer TOKEN`; None: no request needs one.
     """
 
     def __init__(
@@ -32,9 +52,10 @@ class HttpServer:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        token: str | None = None,
     ) -> None:
         self._registry, self._live, self._ready = registry, live, ready
-        self._host, self._port = host, port
+        self._host, self._port, self._token = host, port, token
         self._runner: web.AppRunner | None = None
 
     @property
@@ -45,7 +66,7 @@ class HttpServer:
 
     def app(self) -> web.Application:
         """Return the application, for a server of one's own or a test client."""
-        app = web.Application()
+        app = web.Application(middlewares=[bearer(self._token)] if self._token else [])
         app.add_routes(
             [
                 web.get("/metrics", self._metrics),
@@ -89,7 +110,7 @@ class HttpServer:
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
 
     @staticmethod
-    def _health(question: Callable[[], Report]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _health(question: Callable[[], Report]) -> Handler:
         async def answer(_request: web.Request) -> web.StreamResponse:
             report = question()
             return web.Response(

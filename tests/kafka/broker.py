@@ -154,7 +154,8 @@ class RealKafka:
         self._write_properties(properties)
         if not (self.directory / "data" / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            self._run("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties))
+            options = [f"--cluster-id={cluster}", "-c", str(properties), *self._format_options()]
+            self._run("kafka.tools.StorageTool", "format", *options)
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._guard(), *self._java("kafka.Kafka", str(properties))],
@@ -217,6 +218,10 @@ class RealKafka:
         logging = self.directory / "log4j2.properties"
         logging.write_text(LOGGING.format(level=os.environ.get("DWCP_TEST_KAFKA_LOG", "warn")))
         return [java(), *self.jvm, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{jars()}/*", *arguments]
+
+    def _format_options(self) -> list[str]:
+        """Further options for the formatting of the data folder."""
+        return []
 
     def _run(self, *arguments: str) -> None:
         done = subprocess.run(self._java(*arguments), capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dwcp_stream.cli.main import COMMANDS
 from dwcp_stream.settings import HttpSettings
@@ -179,6 +180,14 @@ def test_the_compose_file_publishes_on_loopback_only_and_sets_known_variables():
     assert 'command: ["worker", "--all"]' in COMPOSE
 
 
+def test_what_listens_beyond_loopback_in_a_container_has_a_token_of_the_operators():
+    daemon = yaml.safe_load(COMPOSE)["services"]["daemon"]
+    variables = daemon["environment"]
+    assert variables["DWCP_HTTP__HOST"] == "0.0.0.0"
+    assert variables["DWCP_HTTP__TOKEN"].startswith("${DWCP_HTTP__TOKEN:?"), "no default: compose stops without one"
+    assert "dwcp_stream.web.probe" in daemon["healthcheck"]["test"]  # which reads the same variables
+
+
 def test_there_is_a_published_port_for_every_stream():
     first = HttpSettings().port
     last = first + len(load_streams(ROOT / "config/streams")) - 1
@@ -191,7 +200,7 @@ def test_the_compose_file_is_valid_where_compose_can_say_so():
     if compose is None:
         assert "\t" not in COMPOSE
         return
-    done = run(compose, "-f", "docker-compose.yml", "config", "-q")
+    done = run(compose, "-f", "docker-compose.yml", "config", "-q", DWCP_HTTP__TOKEN="0" * 32)
     assert (done.returncode, done.stderr) == (0, "")
 
 

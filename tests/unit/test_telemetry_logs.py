@@ -231,3 +231,18 @@ def test_the_limiter_remembers_a_bounded_number_of_keys(clock):
     for key in range(3 * MOST_KEYS):
         assert limiter.admit(key) == 0
     assert len(limiter._seen) == MOST_KEYS
+
+
+def test_a_secret_is_found_as_bytes_and_as_json_too():
+    secret = "pä\"ss\\1'x"
+    redactor = Redactor([secret])
+    for text in (
+        secret,
+        repr(secret),
+        repr(secret.encode()),
+        json.dumps(secret),
+        json.dumps(secret, ensure_ascii=False),
+    ):
+        clean = redactor.text(f"auth_bytes={text}.")
+        assert "ss" not in clean.removeprefix("auth_bytes"), text
+        assert "***" in clean

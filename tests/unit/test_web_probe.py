@@ -13,6 +13,7 @@ from dwcp_stream.telemetry.health import Readiness
 from dwcp_stream.web import HttpServer
 from dwcp_stream.web.probe import ask, probe
 
+TOKEN = "0123456789abcdef0123"
 STREAMS = Path(__file__).resolve().parents[2] / "config" / "streams"
 
 
@@ -40,9 +41,10 @@ async def workers(tmp_path, monkeypatch, free_ports):
     monkeypatch.setenv("DWCP_STREAMS_DIR", str(streams))
     monkeypatch.setenv("DWCP_HTTP__PORT", str(free_ports))
     monkeypatch.setenv("DWCP_HTTP__HOST", "0.0.0.0")
+    monkeypatch.setenv("DWCP_HTTP__TOKEN", TOKEN)
     states = [Readiness(("recovered",)), Readiness(("recovered",))]
     servers = [
-        HttpServer(CollectorRegistry(), state.check, state.check, port=free_ports + place)
+        HttpServer(CollectorRegistry(), state.check, state.check, port=free_ports + place, token=TOKEN)
         for place, state in enumerate(states)
     ]
     for server in servers:
@@ -58,6 +60,13 @@ async def test_every_stream_must_say_yes(workers):
     assert await asyncio.to_thread(probe, ["ready", "consensus"]) == {}
     workers[1].meet("recovered")
     assert await asyncio.to_thread(probe, []) == {}
+
+
+async def test_another_token_is_told_as_such(workers, monkeypatch):
+    monkeypatch.setenv("DWCP_HTTP__TOKEN", "another-0123456789abcdef")
+    (reason,) = set((await asyncio.to_thread(probe, ["live", "node"])).values())
+    assert "wants another token" in reason
+    assert "another-0123456789abcdef" not in reason
 
 
 async def test_what_it_does_not_know_is_told(workers, monkeypatch):

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from dwcp_stream.errors import ConfigError
-from dwcp_stream.settings import HttpSettings
+from dwcp_stream.settings import HttpSettings, load_settings
 from dwcp_stream.telemetry.health import Check, Readiness, Report
 from dwcp_stream.telemetry.metrics import Metrics
 from dwcp_stream.web import HttpServer
@@ -110,3 +110,55 @@ async def test_a_taken_port_is_told_with_a_remedy(metrics, readiness):
         server = HttpServer(metrics.registry, readiness.check, readiness.check, port=taken.getsockname()[1])
         with pytest.raises(ConfigError, match="DWCP_HTTP__PORT"):
             await server.start()
+
+
+async def test_with_a_token_every_request_must_bring_it(metrics, readiness):
+    token = "0123456789abcdef-secret"
+    server = HttpServer(metrics.registry, readiness.check, readiness.check, token=token)
+    await server.start()
+    try:
+        for path in ("/metrics", "/health/live", "/health/ready", "/", "/nowhere"):
+            for wrong in (
+                None,
+                token,
+                f"Basic {token}",
+                f"Bearer {token[:-1]}",
+                f"Bearer {token}x",
+                "Bearer",
+                "Bearer é",
+            ):
+                headers = {} if wrong is None else {"Authorization": wrong}
+                async with (
+                    aiohttp.ClientSession() as session,
+                    session.get(server.url + path, headers=headers) as answer,
+                ):
+                    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), (path, wrong)
+                    assert await answer.text() == "a bearer token is needed\n"
+        assert (await get(server, "/metrics", Authorization=f"Bearer {token}"))[0] == 200
+        assert (await get(server, "/health/ready", Authorization=f"bearer {token}"))[0] == 503
+        assert (await get(server, "/nowhere", Authorization=f"Bearer {token}"))[0] == 404
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "metrics.example", ""])
+def test_beyond_loopback_it_needs_a_token(monkeypatch, host):
+    monkeypatch.setenv("DWCP_HTTP__HOST", host)
+    with pytest.raises(ConfigError, match=r"needs a token.*DWCP_HTTP__TOKEN.*openssl rand"):
+        load_settings()
+    monkeypatch.setenv("DWCP_HTTP__TOKEN", "0123456789abcdef")
+    assert load_settings().http.host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_on_loopback_it_needs_none(monkeypatch, host):
+    monkeypatch.setenv("DWCP_HTTP__HOST", host)
+    assert load_settings().http.token is None
+
+
+@pytest.mark.parametrize("token", ["", "short", "with spaces in between", "0123456789abcdef\nX: y", "é" * 20])
+def test_a_weak_token_is_refused_and_not_repeated(monkeypatch, token):
+    monkeypatch.setenv("DWCP_HTTP__TOKEN", token)
+    with pytest.raises(ConfigError, match="16 or more") as raised:
+        load_settings()
+    assert not token or token not in str(raised.value)

@@ -1,0 +1,69 @@
+"""The rights that are asked for, and the commands that give them."""
+
+import json
+import shlex
+
+import pytest
+
+from dwcp_stream.asyncapi.payloads import MESSAGES
+from dwcp_stream.cli.main import run
+from dwcp_stream.kafka.catalogue import OWN, WRITTEN
+from dwcp_stream.kafka.rights import commands, operator_rights, sender_rights, worker_rights
+
+
+def test_a_worker_may_write_what_the_asyncapi_document_says_it_sends():
+    assert set(MESSAGES) == WRITTEN
+    rights = worker_rights("in", "state", "group", "p.")
+    assert {(r.operation, r.resource, r.name) for r in rights} == {
+        ("Read", "topic", "in"),
+        ("Read", "topic", "state"),
+        ("Read", "group", "group"),
+        ("Write", "topic", "state"),
+        ("Create", "topic", "state"),
+        *(("Write", "topic", f"p.{name}") for name in WRITTEN),
+    }
+
+
+def test_sender_and_operator_write_nothing_of_the_workers():
+    assert [(r.operation, r.name) for r in sender_rights("in")] == [("Write", "in")]
+    rights = operator_rights("in", "state", "p.")
+    assert not [r for r in rights if r.operation == "Write"]
+    created = {r.name for r in rights if r.operation == "Create"}
+    assert created == {"in", *(f"p.{own[0]}" for own in OWN)}
+    assert {r.name for r in rights if r.operation == "Read"} == {"in"}
+
+
+def test_commands_are_one_per_operation_and_safe_for_a_shell():
+    rights = worker_rights("in", "state", "group", "p.")
+    lines = commands(rights, "User:CN=a b;rm -rf *", "kafka:9093")
+    given = set()
+    for line in lines:
+        words = shlex.split(line)
+        head = ["kafka-acls", "--bootstrap-server", "kafka:9093", "--add", "--allow-principal", "User:CN=a b;rm -rf *"]
+        assert words[: len(head)] == head
+        operation, *resources = words[len(head) + 1 :]
+        given |= {(operation, k.removeprefix("--"), n) for k, n in zip(resources[::2], resources[1::2], strict=True)}
+    assert given == {(r.operation, r.resource, r.name) for r in rights}
+    assert len(lines) == len({operation for operation, _, _ in given})
+
+
+def test_the_command_follows_the_settings(monkeypatch, capsys):
+    monkeypatch.setenv("DWCP_TOPICS__PREFIX", "eu.")
+    monkeypatch.setenv("DWCP_APP_ID", "blue")
+    assert run(["topics", "acls", "node", "--principal", "User:w", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    names = {right["name"] for right in result["rights"]}
+    assert names == {
+        "eu.dwcp.telemetry.node",
+        "blue-node",
+        "blue-node-state-changelog",
+        *(f"eu.{name}" for name in WRITTEN),
+    }
+    assert run(["topics", "acls", "node", "--principal", "User:w"]) == 0
+    assert capsys.readouterr().out.splitlines() == result["commands"]
+
+
+@pytest.mark.parametrize("principal", ["node", "User:", ":node"])
+def test_a_principal_has_a_type_and_a_name(capsys, principal):
+    assert run(["topics", "acls", "node", "--principal", principal]) == 2
+    assert "is not TYPE:NAME" in capsys.readouterr().err
