@@ -87,12 +87,13 @@ class Accounted:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.samples = self.records = 0
-        self._decoder, self._offset = pipeline._decoder, 0
+        partition = pipeline.assign(0)
+        self._decoder, self._offset = partition.decoder, 0
         self.last: Decoded | None = None
-        pipeline._decoder = self  # type: ignore[assignment]
+        partition.decoder = self  # type: ignore[assignment]
 
     def decode(self, *arguments: Any) -> Decoded:
-        """Stand in for the pipeline's decoder, and keep what it gave."""
+        """Stand in for the partition's decoder, and keep what it gave."""
         self.last = self._decoder.decode(*arguments)
         return self.last
 

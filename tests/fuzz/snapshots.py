@@ -19,7 +19,7 @@ def checkpointed(stream: StreamDefinition, rounds: int = 3) -> list[tuple[str | 
     values = [made.sample() for _ in range(40 * rounds)]
     n = len(values)
     pipeline.process(Chunk(stream.topic, 0, np.arange(n), np.full(n, int((NOW + 60) * 1000)), [b"k"] * n, values))
-    (copy,) = pipeline.copy()
+    copy = pipeline.copy(0)
     return [*copy.snapshots(), (None, copy.record())]
 
 
