@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.made
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup check test full demo bench docs jars
+.PHONY: help setup check test full demo bench docs audit jars
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ demo: $(STAMP) ## See it work; DEMO="--seconds 30" adds options
 
 bench: $(STAMP) jars ## Measure: every program in benchmarks/
 	@for program in benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done
+
+audit: $(STAMP) ## Look up the pinned packages among the known vulnerabilities (needs the internet)
+	@$(BIN)/python scripts/audit
 
 docs: $(STAMP) ## Write the pages and files that are made from the code
 	$(BIN)/python -m dwcp_stream.telemetry > docs/metrics.md
