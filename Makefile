@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # a file of tests goes to one process, which has a Kafka of its own if they need one
 PARALLEL := -n auto --dist loadfile
 
-.PHONY: help setup check test full chaos demo bench soak fuzz docs jars
+.PHONY: help setup check test full chaos demo bench soak fuzz audit docs jars
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -59,6 +59,9 @@ soak: $(STAMP) jars ## A worker under half load for an hour, and whether anythin
 fuzz: $(STAMP) ## Odd records by the million, then coverage-guided; FUZZ="--runs 100000 --records 1000000"
 	@scripts/fuzz-environment
 	PYTHONPATH=.fuzz $(BIN)/python -m tests.fuzz.run $(FUZZ)
+
+audit: $(STAMP) ## Look up the pinned packages among the known vulnerabilities (needs the internet)
+	@$(BIN)/python scripts/audit
 
 docs: $(STAMP) ## Write the pages and files that are made from the code
 	$(BIN)/python -m dwcp_stream.telemetry > docs/metrics.md

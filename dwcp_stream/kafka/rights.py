@@ -215,15 +215,13 @@ def _has(mask: int, operation: str) -> bool:
 
 
 async def _group(admin: AIOKafkaAdminClient, group: str) -> int:
-    """Return the mask of the operations allowed on a group; all where the broker does not say."""
+    """Return 0 if the group may not be seen, else all: aiokafka 0.14 reads no mask, and Read brings Describe."""
     try:
         node = await admin.find_coordinator(group)
-        response: Any = await admin._send_request(DescribeGroupsRequest([group], True), node)
+        response: Any = await admin._send_request(DescribeGroupsRequest([group]), node)
     except GroupAuthorizationFailedError:
         return 0
     except (KafkaError, NotImplementedError):
         return -1  # no coordinator yet: nothing that could be said
-    (found,) = response.to_object()["groups"]
-    if found["error_code"] == GroupAuthorizationFailedError.errno:
-        return 0
-    return int(found["authorized_operations"]) if found["error_code"] == 0 else -1
+    code = response.groups[0][0]
+    return 0 if code == GroupAuthorizationFailedError.errno else -1

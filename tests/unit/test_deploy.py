@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def run(*command: str, path: str = os.environ["PATH"], **variables: str) -> subp
 def test_make_alone_lists_every_target_for_people():
     shown = run("make").stdout
     targets = {line.split()[0] for line in shown.splitlines()}
-    assert targets == {"help", "setup", "check", "test", "full", "chaos", "demo", "bench", "soak", "fuzz", "docs"}
+    assert targets == {
+        *("help", "setup", "check", "test", "full", "chaos", "demo", "bench", "soak", "fuzz", "audit", "docs")
+    }
     assert targets | {"jars"} == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
 
 
@@ -56,6 +59,39 @@ def test_ci_calls_make_test_in_a_fresh_environment():
     assert "set -euo pipefail" in script
     assert script.index("rm -rf .venv") < script.index("make test")
     assert "bash .ci/run" in (ROOT / ".github/workflows/ci.yml").read_text()
+
+
+def test_ci_audits_the_pinned_packages_on_every_push_and_every_week():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    assert [step["run"] for step in workflow["jobs"]["audit"]["steps"] if "run" in step] == ["python scripts/audit"]
+    assert workflow[True]["schedule"]  # YAML 1.1 takes the key `on` for true
+    assert "scripts/audit" in MAKEFILE
+
+
+ANSWERS = {
+    "clean": ('{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', 0, "1 packages looked up, 0 known"),
+    "known": (
+        '{"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}]}',
+        1,
+        "a 1: PYSEC-1; fixed in 2",
+    ),
+    "skipped": ('{"dependencies": [{"name": "a", "skip_reason": "not found"}]}', 2, "1 of 1 packages could not be"),
+    "away": ("", 2, "the vulnerability service is not reachable"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_what_could_not_be_looked_up_does_not_pass_for_good_news(tmp_path, answer):
+    printed, code, message = ANSWERS[answer]
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/audit", tmp_path / "scripts")
+    program = tmp_path / ".venv/audit/bin/pip-audit"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/bash\necho '{printed}'\n")
+    program.chmod(0o755)
+    done = run(sys.executable, str(tmp_path / "scripts/audit"))
+    assert done.returncode == code
+    assert message in done.stdout + done.stderr
 
 
 @pytest.fixture
