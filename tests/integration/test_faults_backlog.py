@@ -83,7 +83,7 @@ async def test_a_broker_that_stops_answering_shows_as_not_alive_and_costs_nothin
     await own_site.create()
     await own_site.write(telemetry, 0, 40)
     run = await own_site.run(
-        DWCP_MAX_POLL_RECORDS=str(POLL), DWCP_LIVENESS_SECONDS="6", DWCP_KAFKA__SESSION_TIMEOUT="60"
+        DWCP_MAX_POLL_RECORDS=str(POLL), DWCP_LIVENESS_SECONDS="6", DWCP_KAFKA__SESSION_TIMEOUT="20"
     )
     worker = run.start()
     await run.caught_up()
