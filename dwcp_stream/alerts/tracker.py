@@ -95,7 +95,8 @@ class AlertTracker:
     @property
     def firing(self) -> int:
         """Number of alerts that fire."""
-        return sum(c.active for c in self._conditions.values())
+        # a list is made in one go: metrics ask while another thread processes a chunk
+        return sum(c.active for c in list(self._conditions.values()))
 
     def active(self, slots: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of the slots have a firing alert, bool of the shape of `slots`."""

@@ -5,6 +5,7 @@ differ), operators whose output size depends on values (they mix the windows of 
 domains (another runtime could not run the model).
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,9 @@ MACHINE_LEARNING = frozenset(
     SVMRegressor Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor
     """.split()  # noqa: SIM905  # a hundred quoted words are harder to read
 )
+MAX_ELEMENTS = 1 << 24
+"""Elements of a value for one window; the graphs that ship have a thousandth of it."""
+
 ALLOWED = {"": STANDARD, "ai.onnx": STANDARD, "ai.onnx.ml": MACHINE_LEARNING}
 
 
@@ -65,7 +69,26 @@ def parse_graph(data: bytes, *, where: str) -> Any:
         ) from error
     for problem, remedy in _problems(proto):
         raise ModelError(problem, where=where, remedy=remedy)
+    _check_sizes(proto, where)
     return proto
+
+
+def _check_sizes(proto: Any, where: str) -> None:
+    """Refuse what makes much out of little: a runtime computes constants while it loads the graph."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    except Exception as error:  # onnx raises classes of its own, all plain Exceptions
+        raise ModelError(
+            f"its shapes contradict each other ({error})", where=where, remedy="Check it with onnx.checker"
+        ) from error
+    for value in (*inferred.value_info, *inferred.output):
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
+        if math.prod(shape) > MAX_ELEMENTS:  # a size that is not known counts as 1
+            raise ModelError(
+                f"the value {value.name!r} has the shape {shape}: more than {MAX_ELEMENTS} elements",
+                where=where,
+                remedy="Build it from smaller values",
+            )
 
 
 def _problems(proto: Any) -> Iterator[tuple[str, str]]:

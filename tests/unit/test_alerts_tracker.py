@@ -270,3 +270,20 @@ def test_foreign_state_is_refused(plain):
 def test_state_of_a_newer_version_is_refused_by_name():
     with pytest.raises(NewerStateError, match="version 2"):
         AlertTracker(AlertPolicy(), CUTOFFS, 1).load(0, [2, "anything"])
+
+
+def test_alerts_are_counted_while_another_thread_changes_them():
+    tracker = AlertTracker(AlertPolicy(), [1, 2, 5], capacity=3)
+    for slot in range(2):
+        tracker.load(slot, [1, 1.0, True, 1, None])
+
+    class Condition:
+        """Adds a condition while it is being looked at, as another thread may."""
+
+        @property
+        def active(self):
+            tracker._conditions[99] = tracker._conditions[0]
+            return True
+
+    tracker._conditions[2] = Condition()
+    assert tracker.firing == 3

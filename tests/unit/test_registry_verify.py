@@ -260,6 +260,23 @@ def test_an_operator_off_the_list(tmp_path: Path, operator: str) -> None:
     assert "not allowed" in error.what
 
 
+@pytest.mark.parametrize("operator", ["ConstantOfShape", "Range", "Expand", "Tile"])
+def test_a_constant_that_takes_terabytes_when_the_graph_is_loaded(tmp_path: Path, operator: str) -> None:
+    g = Tiny()
+    anomaly(g)
+    size, one = 1 << 40, g.const([1.0])
+    if operator == "ConstantOfShape":
+        big = g.op(operator, g.const([size], np.int64))
+    elif operator == "Range":
+        big = g.op(operator, *(g.const(float(end)) for end in (0, size, 1)))
+    else:
+        big = g.op(operator, one, g.const([size], np.int64))
+    nothing = g.op("Mul", g.op("ReduceSum", big, keepdims=0), g.const(0.0))
+    g.rename("score", "plain")
+    g.op("Add", "plain", nothing, to="score")
+    assert "elements" in with_graph(tmp_path, g.proto(metadata(make_manifest("anomaly")))).what
+
+
 @pytest.mark.parametrize("operator", ["If", "Loop", "Scan"])
 def test_an_operator_with_a_subgraph(tmp_path: Path, operator: str) -> None:
     proto = make_proto("anomaly")
