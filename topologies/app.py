@@ -130,6 +130,7 @@ def create_app(
         seek=seek,
         send=outputs.send,
         observer=observer,
+        most=settings.max_poll_records,
     )
     app.checkpointer = Checkpointer(
         source=pipeline,

@@ -57,6 +57,8 @@ class ChunkProcessor:
         Seeks partitions and waits for it.
     send
         Hands outputs to the producer.
+    most
+        Most records to process at once, when small chunks are put together.
     """
 
     lane: Lane
@@ -67,6 +69,7 @@ class ChunkProcessor:
     seek: Callable[[dict[TP, int]], Awaitable[None]]
     send: Callable[[Sequence[Output]], Awaitable[None]]
     observer: Observer
+    most: int = 4000
     broken: BaseException | None = None
     _sought: dict[TP, int] = field(default_factory=dict)
 
@@ -82,11 +85,11 @@ class ChunkProcessor:
         tp = TP(fetched.topic, fetched.partition)
         try:
             async with self.lock:
-                if self.broken is not None or not self._current(tp, fetched, generation):
+                if fetched.taken or self.broken is not None or not self._current(tp, fetched, generation):
                     return
                 if await self._refetch(tp, fetched):
                     return
-                chunk = to_chunk(fetched.records)
+                chunk = to_chunk(self.lane.gather(fetched, self.most))
                 try:
                     result = await asyncio.to_thread(self.pipeline.process, chunk)
                     await self.send(result.outputs)

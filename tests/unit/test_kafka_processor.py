@@ -56,8 +56,9 @@ class Bench:
             for o in offsets
         ]  # fmt: skip
         tp = TP("t", partition)
-        self.lane.started(tp)
-        return FetchedChunk(records, self.lane.epoch[tp], self.lane.round)
+        chunk = FetchedChunk(records, self.lane.epoch[tp], self.lane.round)
+        self.lane.started(chunk)
+        return chunk
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ async def test_chunks_in_order_move_the_position(bench):
     await bench.processor(bench.fetch([3, 4]), GENERATION)
     assert bench.pipeline.partitions[0].position == 5
     assert bench.seen.chunks == [([0, 1, 2], 3), ([3, 4], 2)]
-    assert bench.lane.in_flight[TP("t", 0)] == 0
+    assert not bench.lane.waiting[TP("t", 0)]
 
 
 async def test_a_hole_is_fetched_again_once_and_then_real(bench):
@@ -102,7 +103,7 @@ async def test_stale_chunks_change_nothing_and_are_let_go(bench, why):
     await bench.processor(chunk, GENERATION - 1 if why == "generation" else GENERATION)
     assert not bench.seen.chunks
     assert not bench.pipeline.partitions
-    assert bench.lane.in_flight[TP("t", chunk.partition)] == 0
+    assert not bench.lane.waiting[TP("t", chunk.partition)]
 
 
 async def test_a_bug_in_the_pipeline_stops_everything(tmp_path):
@@ -154,4 +155,34 @@ def test_a_partition_with_enough_in_flight_is_full_until_one_is_done(bench):
     assert not bench.lane.full(TP("t", 0))
     bench.lane.clear()
     bench.lane.finished(chunks[1])  # of an earlier round: counted no more
-    assert bench.lane.in_flight[TP("t", 0)] == 0
+    assert not bench.lane.waiting[TP("t", 0)]
+
+
+async def test_chunks_that_wait_are_processed_with_the_one_before_them(bench):
+    waiting = [bench.fetch([0]), bench.fetch([1, 2]), bench.fetch([3])]
+    await bench.processor(waiting[0], GENERATION)
+    assert bench.seen.chunks == [([0, 1, 2, 3], 4)]
+    waiting.append(bench.fetch([4]))
+    for chunk in waiting[1:]:  # their own turns come all the same
+        await bench.processor(chunk, GENERATION)
+    assert bench.seen.chunks == [([0, 1, 2, 3], 4), ([4], 1)]
+    assert not bench.lane.waiting[TP("t", 0)]
+
+
+@pytest.mark.parametrize(("second", "why"), [([3, 4], "hole"), ([2, 3], "seek"), ([2, 3], "size")])
+async def test_chunks_are_not_put_together_over_a_hole_or_a_seek_or_beyond_the_size(bench, second, why):
+    bench.processor.most = 3 if why == "size" else 4
+    first = bench.fetch([0, 1])
+    if why == "seek":
+        bench.lane.epoch[TP("t", 0)] += 1
+    later = bench.fetch(second)
+    records = bench.lane.gather(first, bench.processor.most)
+    assert [record.offset for record in records] == [0, 1]
+    assert not later.taken
+
+
+async def test_taken_chunks_leave_room_for_others(bench):
+    chunks = [bench.fetch([i]) for i in range(MAX_CHUNKS_IN_FLIGHT)]
+    assert bench.lane.full(TP("t", 0))
+    bench.lane.gather(chunks[0], 100)
+    assert not bench.lane.full(TP("t", 0))
