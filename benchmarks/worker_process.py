@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,11 +30,20 @@ class BenchmarkError(RuntimeError):
 
 def stream_without_models(directory: Path, name: str = "consensus") -> Path:
     """Copy a built-in stream definition without its models; returns the folder."""
+    return stream_copy(directory, name, models=False)
+
+
+def stream_copy(directory: Path, name: str = "consensus", *, models: bool = True, **keys: float) -> Path:
+    """Copy a built-in stream definition, some of its keys with other values; returns the folder."""
     text = (ROOT / "config" / "streams" / f"{name}.toml").read_text(encoding="utf-8")
     tables = re.split(r"(?m)^(?=\[)", text)
+    text = "".join(table for table in tables if models or not table.startswith("[[models]]"))
+    for key, value in keys.items():
+        text, found = re.subn(rf"(?m)^{key} = \S+", f"{key} = {value}", text)
+        if found != 1:
+            raise BenchmarkError(f"{name}.toml has {found} keys {key}")
     directory.mkdir(parents=True, exist_ok=True)
-    kept = "".join(table for table in tables if not table.startswith("[[models]]"))
-    (directory / f"{name}.toml").write_text(kept, encoding="utf-8")
+    (directory / f"{name}.toml").write_text(text, encoding="utf-8")
     return directory
 
 
@@ -51,9 +60,24 @@ class WorkerProcess:
         Folder of stream definitions.
     directory
         For its log and its own files.
+    program
+        What Python runs with the arguments `worker consensus`.
+    variables
+        Further settings, as environment variables.
     """
 
-    def __init__(self, bootstrap: str, prefix: str, app_id: str, streams: Path, directory: Path) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        app_id: str,
+        streams: Path,
+        directory: Path,
+        *,
+        program: Sequence[str] = ("-m", "dwcp_stream"),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.program = program
         self.port, self.log = free_port(), directory / f"{app_id}.log"
         self.settings = Settings(kafka={"bootstrap_servers": bootstrap}, app_id=app_id)
         self.environment = {
@@ -65,11 +89,12 @@ class WorkerProcess:
             "DWCP_DATA_DIR": str(directory / "data"),
             "DWCP_HTTP__PORT": str(self.port),
             "DWCP_LOG__LEVEL": "warning",
+            **(variables or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "dwcp_stream", "worker", "consensus"]
+        command = [sys.executable, *self.program, "worker", "consensus"]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
@@ -102,6 +127,15 @@ class WorkerProcess:
         except OSError:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self) -> int:
+        """Memory of the process that is in RAM; 0 where there is no /proc."""
+        assert self.process is not None
+        try:
+            pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
+        except OSError:
+            return 0
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def until(
         self, done: Callable[[dict[str, float]], bool], what: str, deadline: float
