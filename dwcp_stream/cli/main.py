@@ -26,6 +26,7 @@ COMMANDS = {
     "streams": "List the streams, or show one.",
     "models": "List, show and verify the models.",
     "topics": "List and create the topics.",
+    "capacity": "Say how many workers and partitions a load needs.",
     "config": "Check the settings and the stream definitions.",
     "doctor": "Say what is wrong with settings, brokers, topics, models.",
 }
