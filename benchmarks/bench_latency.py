@@ -214,7 +214,10 @@ def maximum(site: Site, options: argparse.Namespace) -> dict[str, Any]:
     telemetry, warm = site.telemetry, WARM_ROWS * site.telemetry.entities
     begun, first = site.processed(warm, "warmed up")
     ended, _ = site.processed(telemetry.sent, "drained the topic")
-    drain = (telemetry.sent - first["dwcp_samples_total"]) / (ended - begun)
+    counted = telemetry.sent - first["dwcp_samples_total"]
+    if counted <= 0:
+        raise BenchmarkError(f"--drain {options.drain} is too little: the first look found all of it processed")
+    drain = counted / (ended - begun)
     say(f"the worker drains {drain:,.0f}/s")
     if options.rate:
         return {"drain": drain, "maximum": drain, "trials": []}

@@ -75,7 +75,7 @@ def test_checkpoint_and_recovery():
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_latency_beside_an_echo():
-    sizes = ("--entities", "40", "--drain", "2000", "--rate", "400", "--transitions", "1", "--seconds", "3")
+    sizes = ("--entities", "40", "--drain", "40000", "--rate", "400", "--transitions", "1", "--seconds", "3")
     result = found("bench_latency.py", "--model", "threshold", *sizes)
     (case,) = result["cases"]
     assert case["generator_unpaced"] > 400, "the generator is not the limit"
