@@ -36,12 +36,25 @@ def stream_without_models(directory: Path, name: str = "consensus") -> Path:
 
 def stream_with_models(directory: Path, name: str, models: Sequence[str]) -> Path:
     """Copy a built-in stream definition with some of its models; returns the folder."""
+    wanted = [f'name = "{model}"' for model in models]
+    return _copied(directory, name, lambda table: any(line in table.splitlines() for line in wanted))
+
+
+def stream_copy(directory: Path, name: str = "consensus", *, models: bool = True, **keys: float) -> Path:
+    """Copy a built-in stream definition, some of its keys with other values; returns the folder."""
+    return _copied(directory, name, lambda _: models, **keys)
+
+
+def _copied(directory: Path, name: str, keep: Callable[[str], bool], **keys: float) -> Path:
     text = (ROOT / "config" / "streams" / f"{name}.toml").read_text(encoding="utf-8")
     tables = re.split(r"(?m)^(?=\[)", text)
+    text = "".join(table for table in tables if not table.startswith("[[models]]") or keep(table))
+    for key, value in keys.items():
+        text, found = re.subn(rf"(?m)^{key} = \S+", f"{key} = {value}", text)
+        if found != 1:
+            raise BenchmarkError(f"{name}.toml has {found} keys {key}")
     directory.mkdir(parents=True, exist_ok=True)
-    names = [f'name = "{model}"' for model in models]
-    kept = "".join(t for t in tables if not t.startswith("[[models]]") or any(n in t.splitlines() for n in names))
-    (directory / f"{name}.toml").write_text(kept, encoding="utf-8")
+    (directory / f"{name}.toml").write_text(text, encoding="utf-8")
     return directory
 
 
@@ -73,8 +86,8 @@ class WorkerProcess:
         app_id: str,
         streams: Path,
         directory: Path,
-        program: Sequence[str] = ("-m", "dwcp_stream"),
         *,
+        program: Sequence[str] = ("-m", "dwcp_stream"),
         stream: str = "consensus",
         variables: Mapping[str, str] | None = None,
     ) -> None:
@@ -132,6 +145,15 @@ class WorkerProcess:
         except OSError:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self) -> int:
+        """Memory of the process that is in RAM; 0 where there is no /proc."""
+        assert self.process is not None
+        try:
+            pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
+        except OSError:
+            return 0
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def until(
         self, done: Callable[[dict[str, float]], bool], what: str, deadline: float

@@ -28,6 +28,7 @@ COMMANDS = {
     "models": "List, show and verify the models.",
     "topics": "List and create the topics.",
     "bench": "Measure it beside other programs, in a source checkout.",
+    "capacity": "Say how many workers and partitions a load needs.",
     "config": "Check the settings and the stream definitions.",
     "doctor": "Say what is wrong with settings, brokers, topics, models.",
 }

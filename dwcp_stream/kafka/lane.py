@@ -7,8 +7,9 @@ never takes a hole in the offsets for compaction on its own.
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import dropwhile, islice
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
@@ -36,11 +37,16 @@ class FetchedChunk:
         The partition's seek epoch when its records were taken: a chunk taken before a seek is stale after it.
     round
         The assignment round the chunk was fetched in.
+
+    Attributes
+    ----------
+    taken
+        Its records have been processed together with those of a chunk before it.
     """
 
     __slots__ = (
         "checksum", "epoch", "headers", "key", "offset", "partition", "records", "round",
-        "serialized_key_size", "serialized_value_size", "timestamp", "timestamp_type", "topic",
+        "serialized_key_size", "serialized_value_size", "taken", "timestamp", "timestamp_type", "topic",
     )  # fmt: skip
 
     def __init__(self, records: list[Any], epoch: int, round_: int) -> None:
@@ -52,6 +58,7 @@ class FetchedChunk:
         self.checksum = None
         self.serialized_key_size = self.serialized_value_size = 0
         self.records, self.epoch, self.round = records, epoch, round_
+        self.taken = False
 
     @property
     def value(self) -> "FetchedChunk":
@@ -73,32 +80,49 @@ class Lane:
     def __init__(self, topic: str, changelog: str) -> None:
         self.topic, self.changelog = topic, changelog
         self.epoch: Counter[TP] = Counter()
-        self.in_flight: Counter[TP] = Counter()
+        self.waiting: defaultdict[TP, deque[FetchedChunk]] = defaultdict(deque)
         self.round = 0
         self.drained = asyncio.Event()
         self.checkpoint: Callable[[], Awaitable[Mapping[TP, int]]] | None = None
         self.positions: Callable[[], Mapping[TP, int]] | None = None
         self.end_offsets: dict[TP, int] = {}
 
-    def started(self, tp: TP) -> None:
-        """Count a chunk handed to Faust."""
-        self.in_flight[tp] += 1
+    def started(self, chunk: FetchedChunk) -> None:
+        """Note a chunk handed to Faust."""
+        self.waiting[TP(chunk.topic, chunk.partition)].append(chunk)
+
+    def gather(self, chunk: FetchedChunk, most: int) -> list[Any]:
+        """Return the records of the chunk whose turn it is, and of those that wait behind it, up to `most` in all.
+
+        A chunk costs the same few milliseconds with one record as with a hundred. When records come one by one, chunks
+        of one record each would fill the queue, and every record would wait for all of them. Chunks that do not follow
+        without a hole, or were fetched before or after a seek, wait for their own turn.
+        """
+        records = chunk.records
+        behind = dropwhile(lambda other: other is not chunk, self.waiting[TP(chunk.topic, chunk.partition)])
+        for later in islice(behind, 1, None):
+            follows = later.records[0].offset == records[-1].offset + 1
+            if not follows or later.epoch != chunk.epoch or len(records) + len(later.records) > most:
+                break
+            records = records + later.records
+            later.taken = True
+        return records
 
     def finished(self, chunk: FetchedChunk) -> None:
-        """Count a chunk the agent is done with, whether processed or found stale."""
+        """Forget a chunk the agent is done with, whether processed or found stale."""
         if chunk.round == self.round:
-            self.in_flight[TP(chunk.topic, chunk.partition)] -= 1
+            self.waiting[TP(chunk.topic, chunk.partition)].remove(chunk)
             self.drained.set()
 
     def clear(self) -> None:
-        """Forget the chunks in flight: Faust empties its queues at a rebalance without telling."""
+        """Forget the waiting chunks: Faust empties its queues at a rebalance without telling."""
         self.round += 1
-        self.in_flight.clear()
+        self.waiting.clear()
         self.drained.set()
 
     def full(self, tp: TP) -> bool:
         """Tell whether no more chunks of a partition may be fetched for now."""
-        return self.in_flight[tp] >= MAX_CHUNKS_IN_FLIGHT
+        return sum(not chunk.taken for chunk in self.waiting[tp]) >= MAX_CHUNKS_IN_FLIGHT
 
 
 class ReadOffsets(dict[TP, int | None]):
@@ -207,7 +231,7 @@ class LaneConsumer(KafkaConsumer):
                 (chunk,) = taken[tp] = records
                 chunk.round = lane.round
                 if tp.topic == lane.topic:
-                    lane.started(tp)
+                    lane.started(chunk)
                     lane.end_offsets[tp] = max(chunk.offset + 1, self.highwater(tp) or 0)
         return taken
 

@@ -74,6 +74,8 @@ class ChunkProcessor:
         Hands outputs to the producer.
     gate
         Where a chunk is cut and waits, if anywhere.
+    most
+        Most records to process at once, when small chunks are put together.
     """
 
     lane: Lane
@@ -86,6 +88,7 @@ class ChunkProcessor:
     send: Callable[[Sequence[Output]], Awaitable[None]]
     observer: Observer
     gate: Gate | None = None
+    most: int = 4000
     broken: BaseException | None = None
     halted: str = ""
     """Why no chunk is taken any more although the worker goes on; no checkpoint may follow."""
@@ -104,8 +107,11 @@ class ChunkProcessor:
         tp = TP(fetched.topic, fetched.partition)
         try:
             async with self._turns[tp.partition]:
-                for piece in pieces([record.value for record in fetched.records]):
-                    if not await self._take(tp, fetched, to_chunk(fetched.records[piece]), generation):
+                if fetched.taken:
+                    return
+                records = self.lane.gather(fetched, self.most)
+                for piece in pieces([record.value for record in records]):
+                    if not await self._take(tp, fetched, to_chunk(records[piece]), generation):
                         return
         finally:
             self.lane.finished(fetched)

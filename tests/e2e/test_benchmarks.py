@@ -131,6 +131,61 @@ def test_restart_with_and_without_fixed_names():
 
 @pytest.mark.kafka
 @pytest.mark.slow
+def test_latency_beside_an_echo():
+    sizes = ("--entities", "40", "--drain", "40000", "--rate", "400", "--transitions", "1", "--seconds", "3")
+    result = found("latency", "--model", "threshold", *sizes)
+    (case,) = result["cases"]
+    assert case["generator_unpaced"] > 400, "the generator is not the limit"
+    assert 0 < case["transitions_per_sample"] < 0.5
+    (load,) = case["loads"]
+    assert load["rate"] == pytest.approx(400)
+    assert load["generator"]["late_ms"]["p50"] > 0
+    alerts, echo = load["alerts"], load["echo"]
+    assert alerts["records"] > 10
+    for one in (alerts, echo, *alerts["steps"].values()):
+        assert one["p50"] <= one["p99"] <= one["p99_9"] <= one["max"]
+    assert list(alerts["steps"]) == ["fetch", "queue", "process", "produce", "consume"]
+    assert all(step["p50"] <= alerts["max"] for step in alerts["steps"].values())
+    assert load["ratio"] == result["ratio"] == alerts["p99"] / echo["p99"]
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_growth_and_a_capacity_plan_made_of_it(tmp_path):
+    sizes = ("--entities", "400", "40", "--samples", "60000", "--model-samples", "10000", "--day-seconds", "4")
+    picture, figures = tmp_path / "growth.png", tmp_path / "figures.jsonl"
+    result = found("growth", *sizes, "--day-entities", "5", "--plot", str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    few, many = result["cases"]
+    assert (few["entities"], many["entities"]) == (40, 400)
+    assert few["rows"] == 1500
+    for case in (few, many):
+        assert 0 < case["cpu_us_per_sample"] < case["cpu_us_per_sample_with_model"]
+        assert case["resident_bytes"] <= case["peak_bytes"]
+        assert case["changelog_bytes_per_snapshot"] > 30 * 8 * 2, "eight random float32 in each of 30 rows, compressed"
+    assert few["peak_bytes_per_entity"] is None
+    assert result["ratio"] == many["cpu_us_per_sample"] / few["cpu_us_per_sample"]
+    day = result["day"]
+    assert day["live_bytes"] < day["largest_bytes"] < day["written_bytes"]
+    figures.write_text(json.dumps(result))
+    command = [
+        sys.executable,
+        "-m",
+        "dwcp_stream",
+        "capacity",
+        "--entities",
+        "1000",
+        "--figures",
+        str(figures),
+        "--json",
+    ]
+    plan = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+    assert plan["samples_per_second"] == 1000
+    assert plan["changelog_bytes_per_second"] == pytest.approx(200 * many["changelog_bytes_per_snapshot"])
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
 def test_scoring_from_kafka_to_verdicts_beside_bare_onnx_runtime():
     whole = ("--workers", "1", "2", "--threads", "1", "--whole-entities", "80", "--whole-seconds", "0.5")
     sizes = ("--batches", "1", "8", "--entities", "10", "--steps", "2", "--seconds", "0.01", "--rounds", "1")

@@ -62,8 +62,9 @@ class Bench:
             for o in offsets
         ]  # fmt: skip
         tp = TP("t", partition)
-        self.lane.started(tp)
-        return FetchedChunk(records, self.lane.epoch[tp], self.lane.round)
+        chunk = FetchedChunk(records, self.lane.epoch[tp], self.lane.round)
+        self.lane.started(chunk)
+        return chunk
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ async def test_chunks_in_order_move_the_position(bench):
     await bench.processor(bench.fetch([3, 4]), GENERATION)
     assert bench.pipeline.partitions[0].position == 5
     assert bench.seen.chunks == [([0, 1, 2], 3), ([3, 4], 2)]
-    assert bench.lane.in_flight[TP("t", 0)] == 0
+    assert not bench.lane.waiting[TP("t", 0)]
 
 
 async def test_a_hole_is_fetched_again_once_and_then_real(bench):
@@ -113,7 +114,7 @@ async def test_a_partition_that_cannot_be_sought_is_left_alone(bench, error):
         await bench.processor(bench.fetch([5, 6]), GENERATION)
     assert bench.pipeline.partitions[0].position == 2
     assert bench.processor.broken is None
-    assert bench.lane.in_flight[TP("t", 0)] == 0
+    assert not bench.lane.waiting[TP("t", 0)]
 
 
 @pytest.mark.parametrize("why", ["generation", "round", "partition"])
@@ -125,7 +126,7 @@ async def test_stale_chunks_change_nothing_and_are_let_go(bench, why):
     assert not bench.seen.chunks
     assert set(bench.pipeline.partitions) == {0}
     assert bench.pipeline.partitions[0].position is None
-    assert bench.lane.in_flight[TP("t", chunk.partition)] == 0
+    assert not bench.lane.waiting[TP("t", chunk.partition)]
 
 
 async def test_a_bug_in_the_pipeline_stops_everything(tmp_path):
@@ -197,7 +198,7 @@ def test_a_partition_with_enough_in_flight_is_full_until_one_is_done(bench):
     assert not bench.lane.full(TP("t", 0))
     bench.lane.clear()
     bench.lane.finished(chunks[1])  # of an earlier round: counted no more
-    assert bench.lane.in_flight[TP("t", 0)] == 0
+    assert not bench.lane.waiting[TP("t", 0)]
 
 
 class Gate:
@@ -223,7 +224,7 @@ async def test_a_chunk_is_cut_at_a_gate_and_goes_on_when_it_opens(bench):
     gate.opened.set()
     await under_way
     assert bench.seen.chunks == [([0, 1, 2], 3), ([3, 4, 5], 3)]
-    assert bench.lane.in_flight[TP("t", 0)] == 0
+    assert not bench.lane.waiting[TP("t", 0)]
 
 
 async def test_what_waited_at_a_gate_is_dropped_when_the_partition_has_gone(bench):
@@ -250,6 +251,7 @@ async def test_partitions_are_processed_side_by_side_and_each_in_order(tmp_path)
     bench = Bench(None, Meeting(probe.write_definition(tmp_path, "t")))
     bench.pipeline.assign(1)
     bench.processor.ready = lambda partition: partition in (0, 1)
+    bench.processor.most = 1  # chunks stay apart
     chunks = [bench.fetch([offset], partition) for offset in range(3) for partition in (0, 1)]
     await asyncio.gather(*(bench.processor(chunk, GENERATION) for chunk in chunks))
     for partition in (0, 1):
@@ -269,7 +271,7 @@ async def test_a_chunk_of_long_frames_is_processed_in_pieces(bench):
     await bench.processor(fetched, GENERATION)
     assert bench.seen.chunks == [([0, 1], 100_000), ([2, 3], 100_000), ([4, 5], 100_000), ([6], 50_000)]
     assert bench.pipeline.partitions[0].position == 7
-    assert bench.lane.in_flight[TP("t", 0)] == 0
+    assert not bench.lane.waiting[TP("t", 0)]
 
 
 async def test_what_is_left_of_a_chunk_after_a_seek_is_dropped(bench):
@@ -285,4 +287,34 @@ async def test_what_is_left_of_a_chunk_after_a_seek_is_dropped(bench):
     bench.seen.chunk = chunk
     await bench.processor(fetched, GENERATION)
     assert bench.pipeline.partitions[0].position == 2
-    assert bench.lane.in_flight[TP("t", 0)] == 0
+    assert not bench.lane.waiting[TP("t", 0)]
+
+
+async def test_chunks_that_wait_are_processed_with_the_one_before_them(bench):
+    waiting = [bench.fetch([0]), bench.fetch([1, 2]), bench.fetch([3])]
+    await bench.processor(waiting[0], GENERATION)
+    assert bench.seen.chunks == [([0, 1, 2, 3], 4)]
+    waiting.append(bench.fetch([4]))
+    for chunk in waiting[1:]:  # their own turns come all the same
+        await bench.processor(chunk, GENERATION)
+    assert bench.seen.chunks == [([0, 1, 2, 3], 4), ([4], 1)]
+    assert not bench.lane.waiting[TP("t", 0)]
+
+
+@pytest.mark.parametrize(("second", "why"), [([3, 4], "hole"), ([2, 3], "seek"), ([2, 3], "size")])
+async def test_chunks_are_not_put_together_over_a_hole_or_a_seek_or_beyond_the_size(bench, second, why):
+    bench.processor.most = 3 if why == "size" else 4
+    first = bench.fetch([0, 1])
+    if why == "seek":
+        bench.lane.epoch[TP("t", 0)] += 1
+    later = bench.fetch(second)
+    records = bench.lane.gather(first, bench.processor.most)
+    assert [record.offset for record in records] == [0, 1]
+    assert not later.taken
+
+
+async def test_taken_chunks_leave_room_for_others(bench):
+    chunks = [bench.fetch([i]) for i in range(MAX_CHUNKS_IN_FLIGHT)]
+    assert bench.lane.full(TP("t", 0))
+    bench.lane.gather(chunks[0], 100)
+    assert not bench.lane.full(TP("t", 0))
