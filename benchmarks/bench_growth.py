@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.bench_ingest import DEADLINE, JVM
+from benchmarks.programs import DEADLINE, JVM
 from benchmarks.simulated_day import day
 from benchmarks.support import machine, report, say, table
 from benchmarks.telemetry import fill
@@ -30,7 +30,7 @@ from dwcp_stream.settings import Settings
 from dwcp_stream.streams import load_stream, load_streams
 from tests.kafka.broker import RealKafka
 
-READY = 4
+READY = 5
 """Conditions of readiness, each 1 when it is met."""
 
 WATCH_SECONDS = 0.02

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import threshold_model
-from benchmarks.bench_ingest import DEADLINE, JVM
+from benchmarks.programs import DEADLINE, JVM
 from benchmarks.support import ROOT, machine, report, say, table
 from benchmarks.worker_process import BenchmarkError, WorkerProcess, stream_copy
 from dwcp_stream.kafka.catalogue import TopicSpec, catalogue

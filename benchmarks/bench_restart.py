@@ -21,7 +21,7 @@ from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.bench_ingest import DEADLINE, JVM
+from benchmarks.programs import DEADLINE, JVM
 from benchmarks.support import machine, median, report, say, table
 from benchmarks.telemetry import samples
 from benchmarks.worker_process import BenchmarkError, WorkerProcess, stream_without_models
@@ -33,8 +33,8 @@ from dwcp_stream.kafka.topics import admin_client, create_topics
 from dwcp_stream.settings import Settings
 from tests.kafka.broker import RealKafka
 
-CONDITIONS = 4
-"""Conditions of readiness: assigned, recovered, models, partitions."""
+CONDITIONS = 5
+"""Conditions of readiness: assigned, recovered, models, partitions, rights."""
 PARTITIONS, POLL_SECONDS, SESSION_SECONDS = 4, 0.05, "30"
 METHOD = (
     "Two worker processes share a topic of 4 partitions into which every entity writes a sample a second, all\n"

@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.bench_ingest import JVM
+from benchmarks.programs import JVM
 from benchmarks.support import ROOT, machine, median, report, say, table
 from benchmarks.telemetry import fill
 from benchmarks.worker_process import BenchmarkError

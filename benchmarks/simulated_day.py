@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_ingest import JVM
+from benchmarks.programs import JVM
 from benchmarks.telemetry import samples
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.kafka.batches import write_records
