@@ -73,7 +73,13 @@ async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
 def rights_of(settings: Settings, stream: StreamDefinition) -> list[Right]:
     """Return the rights that a worker of a stream needs."""
     source = topic_name(settings.topics.prefix, stream.topic)
-    return worker_rights(source, changelog_topic(settings, stream), app_id(settings, stream), settings.topics.prefix)
+    return worker_rights(
+        source,
+        changelog_topic(settings, stream),
+        app_id(settings, stream),
+        journal_topic(settings, stream),
+        settings.topics.prefix,
+    )
 
 
 @dataclass(slots=True)
@@ -105,11 +111,12 @@ class Monitor:
             await asyncio.sleep(POLL_SECONDS)
             store = self.app.table.data
             await self._ask_ends(store.ready)
-            self.observer.poll(self.app.lane.end_offsets, store.ready, self.app.rebalancing)
+            joining = self.app.rebalancing or store.member_of < 0  # before its first assignment it is no member yet
+            self.observer.poll(self.app.lane.end_offsets, store.ready, joining)
             readiness = self.observer.readiness
             if store.failed is not None:
                 readiness.fail("recovered", str(store.failed))
-            elif self.app.rebalancing or self.app.in_recovery:
+            elif joining or self.app.in_recovery:
                 readiness.fail("recovered", "state is being read back")
             else:
                 readiness.meet("recovered", f"{len(store.ready)} partitions")

@@ -82,7 +82,7 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
     from dwcp_stream.kafka.catalogue import topic_name
     from dwcp_stream.kafka.rights import commands, operator_rights, sender_rights, worker_rights
     from dwcp_stream.loading import find_stream
-    from topologies.names import app_id, changelog_topic
+    from topologies.names import app_id, changelog_topic, journal_topic
 
     if not all(principal.partition(":")):
         raise click.BadParameter("is not TYPE:NAME, such as User:dwcp-node", param_hint="--principal")
@@ -93,7 +93,8 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
     elif role == "operator":
         rights = operator_rights(source, state, prefix)
     else:
-        rights = worker_rights(source, state, app_id(settings, definition), prefix)
+        journal = journal_topic(settings, definition)
+        rights = worker_rights(source, state, app_id(settings, definition), journal, prefix)
     lines = commands(rights, principal, settings.kafka.bootstrap_servers)
     result = {"stream": stream, "principal": principal, "role": role, "rights": rights, "commands": lines}
     emit(result, as_json, lambda r: "\n".join(r["commands"]))

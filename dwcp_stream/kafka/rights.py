@@ -43,7 +43,7 @@ class Right:
         return f"{self.operation} on {self.resource} {self.name}"
 
 
-def worker_rights(source: str, state: str, group: str, prefix: str) -> list[Right]:
+def worker_rights(source: str, state: str, group: str, journal: str, prefix: str) -> list[Right]:
     """Return what a worker needs; Describe, which Read and Write bring with them, is not named.
 
     Parameters
@@ -54,6 +54,8 @@ def worker_rights(source: str, state: str, group: str, prefix: str) -> list[Righ
         Topic of its state.
     group
         Its consumer group.
+    journal
+        Topic that exists while `topics repartition` is at work.
     prefix
         Of the daemon's own topics.
     """
@@ -61,6 +63,7 @@ def worker_rights(source: str, state: str, group: str, prefix: str) -> list[Righ
         Right("topic", source, "Read", "the telemetry"),
         Right("topic", state, "Read", "the state, at recovery"),
         Right("group", group, "Read", "membership and committed offsets"),
+        Right("topic", journal, "Describe", "whether the partitions are being changed"),
         Right("topic", state, "Write", "checkpoints"),
         *(Right("topic", topic_name(prefix, own[0]), "Write", own[2]) for own in OWN if own[0] in WRITTEN),
         Right("topic", state, "Create", "the first start"),

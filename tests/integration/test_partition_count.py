@@ -80,7 +80,7 @@ async def test_added_partitions_halt_a_running_worker_and_keep_another_from_star
     observer = MetricsObserver(pipeline, Metrics(CollectorRegistry()), Liveness(lambda: 0.0, 60.0), readiness)
     outputs = KafkaOutputs(run.settings)
     app = create_app(run.settings.model_copy(update={"data_dir": tmp_path}), pipeline, PARTITIONS, outputs, observer)
-    monitor = Monitor(app, run.settings, run.stream, observer, PARTITIONS)
+    monitor = Monitor(app, run.settings, run.stream, observer, PARTITIONS, ())
     try:
         await monitor._check_partitions()
         assert readiness.check().checks["partitions"].ok

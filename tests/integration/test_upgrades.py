@@ -7,7 +7,7 @@ import pytest
 
 from dwcp_stream.kafka.batches import write_records
 from dwcp_stream.kafka.clients import producer_client
-from dwcp_stream.kafka.generations import PARTITION_KEY, split_key
+from dwcp_stream.kafka.generations import OWN_KEYS, PARTITION_KEY, split_key
 from dwcp_stream.windows.snapshot import ENTITY_VERSION, PARTITION_VERSION
 from tests.integration.harness import read_topic, wait_until
 from tests.integration.probe import Telemetry
@@ -27,7 +27,8 @@ async def test_state_of_a_later_release_is_refused_and_left_alone(site, what) ->
     records = await read_topic(run.settings, run.changelog)
     newest = {r.key: r for r in records if r.value is not None}
     is_record = what == "partition record"
-    victim = next(r for r in newest.values() if (split_key(r.key)[0] == PARTITION_KEY) is is_record)
+    named = {split_key(r.key)[0]: r for r in newest.values()}
+    victim = named[PARTITION_KEY if is_record else min(named.keys() - OWN_KEYS)]
     fields = msgspec.msgpack.decode(victim.value)
     fields[0] = (PARTITION_VERSION if is_record else ENTITY_VERSION) + 1
     later = (victim.partition, victim.key, msgspec.msgpack.encode([*fields, "something new"]))

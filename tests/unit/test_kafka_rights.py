@@ -13,13 +13,14 @@ from dwcp_stream.kafka.rights import commands, operator_rights, sender_rights, w
 
 def test_a_worker_may_write_what_the_asyncapi_document_says_it_sends():
     assert set(MESSAGES) == WRITTEN
-    rights = worker_rights("in", "state", "group", "p.")
+    rights = worker_rights("in", "state", "group", "journal", "p.")
     assert {(r.operation, r.resource, r.name) for r in rights} == {
         ("Read", "topic", "in"),
         ("Read", "topic", "state"),
         ("Read", "group", "group"),
         ("Write", "topic", "state"),
         ("Create", "topic", "state"),
+        ("Describe", "topic", "journal"),
         *(("Write", "topic", f"p.{name}") for name in WRITTEN),
     }
 
@@ -34,7 +35,7 @@ def test_sender_and_operator_write_nothing_of_the_workers():
 
 
 def test_commands_are_one_per_operation_and_safe_for_a_shell():
-    rights = worker_rights("in", "state", "group", "p.")
+    rights = worker_rights("in", "state", "group", "journal", "p.")
     lines = commands(rights, "User:CN=a b;rm -rf *", "kafka:9093")
     given = set()
     for line in lines:
@@ -57,6 +58,7 @@ def test_the_command_follows_the_settings(monkeypatch, capsys):
         "eu.dwcp.telemetry.node",
         "blue-node",
         "blue-node-state-changelog",
+        "blue-node-repartition",
         *(f"eu.{name}" for name in WRITTEN),
     }
     assert run(["topics", "acls", "node", "--principal", "User:w"]) == 0
