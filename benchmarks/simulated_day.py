@@ -49,7 +49,8 @@ def snapshots(stream: StreamDefinition, entities: int, interval: float) -> list[
             keys, values = [one[1] for one in waiting], [one[2] for one in waiting]
             pipeline.process(Chunk(stream.topic, 0, offsets, stamps, keys, values))
             offset, waiting = offset + len(waiting), []
-            (copy,) = pipeline.copy()
+            copy = pipeline.copy(0)
+            assert copy is not None
             taken.append([(make_key(name, 1), encoded) for name, encoded in copy.snapshots()])
     return taken[-VARIANTS:]
 

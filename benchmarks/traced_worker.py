@@ -44,8 +44,8 @@ def trace() -> None:
         times["begun"] = 1000 * time.time()
         return to_chunk(records)
 
-    def processed(pipeline: Pipeline, chunk: Any) -> Any:
-        result = process(pipeline, chunk)
+    def processed(pipeline: Pipeline, chunk: Any, state: Any = None) -> Any:
+        result = process(pipeline, chunk, state)
         now, lines, came = 1000 * time.time(), [], TimedChunk.came[chunk.partition]
         for output in result.outputs:
             headers = dict(output.headers)

@@ -82,11 +82,11 @@ async def test_added_partitions_halt_a_running_worker_and_keep_another_from_star
     app = create_app(run.settings.model_copy(update={"data_dir": tmp_path}), pipeline, PARTITIONS, outputs, observer)
     monitor = Monitor(app, run.settings, run.stream, observer, PARTITIONS, ())
     try:
-        await monitor._check_partitions()
+        await monitor._check_topics()
         assert readiness.check().checks["partitions"].ok
         assert not app.processor.halted
         await grow(run, 6)
-        await monitor._check_partitions()
+        await monitor._check_topics()
         check = readiness.check().checks["partitions"]
         assert not check.ok
         assert f"{REMEDY} 6" in check.reason

@@ -100,7 +100,7 @@ async def test_a_worker_with_the_rights_it_is_said_to_need_loses_nothing_and_can
     async with admin_client(mine) as admin:
         seen = await admin.list_topics()
     assert run.topic("anomalies") in seen
-    assert not set(seen) & {foreign.topic("anomalies"), run.topic("models"), run.topic("control")}
+    assert not set(seen) & {foreign.topic("anomalies"), run.topic("control")}
     for topic in (foreign.topic("anomalies"), run.topic("control"), run.source):
         with pytest.raises(BrokerError, match="refuse"):
             async with producer_client(mine) as producer:
