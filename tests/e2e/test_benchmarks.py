@@ -130,7 +130,7 @@ def test_restart_with_and_without_fixed_names():
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
+@pytest.mark.full
 def test_latency_beside_an_echo():
     sizes = ("--entities", "40", "--drain", "40000", "--rate", "400", "--transitions", "1", "--seconds", "3")
     result = found("latency", "--model", "threshold", *sizes)
@@ -150,7 +150,7 @@ def test_latency_beside_an_echo():
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
+@pytest.mark.full
 def test_growth_and_a_capacity_plan_made_of_it(tmp_path):
     sizes = ("--entities", "400", "40", "--samples", "60000", "--model-samples", "10000", "--day-seconds", "4")
     picture, figures = tmp_path / "growth.png", tmp_path / "figures.jsonl"
