@@ -8,7 +8,7 @@ never takes a hole in the offsets for compaction on its own.
 import asyncio
 import contextlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import dropwhile, islice
 from typing import Any
 
@@ -201,6 +201,7 @@ class LaneConsumer(KafkaConsumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._read_offset = ReadOffsets(self.lane.topic)
+        self._unsought: set[TP] = set()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Leave the lane's topic to our own liveness; Faust's check fails while a position is being reset."""
@@ -254,6 +255,15 @@ class LaneConsumer(KafkaConsumer):
         committed: bool = await super()._commit_tps(set(tps) | lanes, start_new_transaction)
         return committed
 
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resume the lane's topic only after the next seek.
+
+        Faust resumes after a recovery first and seeks then; what it fetched in between would be samples that the state
+        has seen already, from the committed offset on.
+        """
+        self._unsought = {tp for tp in tps if tp.topic == self.lane.topic}
+        super().resume_partitions(set(tps) - self._unsought)
+
     async def perform_seek(self) -> None:
         """Seek to the state's positions, which are at or after the committed offsets."""
         await super().perform_seek()
@@ -262,6 +272,8 @@ class LaneConsumer(KafkaConsumer):
             positions = {tp: p for tp, p in self.lane.positions().items() if tp in assigned}
             if positions:
                 await self.seek_wait(positions)
+        super().resume_partitions(self._unsought & self.assignment())
+        self._unsought = set()
 
     def stop_flow(self) -> None:
         """Stop handing over, as Faust does before a rebalance and at the end; chunks that wait are fetched again."""

@@ -153,7 +153,6 @@ async def test_a_truncated_snapshot(filled, filled_site) -> None:
     assert_same(final, filled.reference)
 
 
-@pytest.mark.full  # it reads positions before the late record's deletion, now and then
 async def test_a_partition_record_that_a_former_owner_wrote_late(filled, filled_site) -> None:
     """It was further, but its snapshots are gone: from its position on, all before would be missing."""
     run = await filled_site.run(DWCP_MAX_POLL_RECORDS="500")

@@ -66,6 +66,7 @@ async def test_a_rolling_restart_loses_nothing_and_scores_nothing_twice(site) ->
         await wait_until(goes_on, lambda: f"the new worker has partitions and reads them\n{run.logs()}")
     telemetry = await feeder.stop()
     await run.caught_up()
+    assert sum([await worker.metric("dwcp_samples_replayed_total") for worker in workers.values()]) == 0
     for worker in workers.values():
         assert await worker.terminate() == 0, worker.tail()
     final = await run.final()

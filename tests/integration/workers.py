@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -264,18 +264,20 @@ def latest_state(
 ) -> tuple[dict[str, EntitySnapshot], dict[int, int]]:
     """Newest snapshot by entity and position by partition, as a reader of the state topic finds them.
 
-    Of the records of several generations the one with the highest applied offset counts.
+    Of the snapshots of several generations the one with the highest applied offset counts, of the partition records the
+    newest generation's.
     """
     newest: dict[tuple[int, bytes], ConsumerRecord] = {(r.partition, r.key): r for r in records}
     codec = SnapshotCodec(stream)
     found: dict[str, EntitySnapshot] = {}
-    positions: dict[int, int] = defaultdict(int)
+    positions: dict[int, tuple[int, int]] = {}
     for (partition, key), record in newest.items():
         if record.value is None:
             continue
-        name, _ = split_key(key)
+        name, generation = split_key(key)
         if name == PARTITION_KEY:
-            positions[partition] = max(positions[partition], decode_partition_record(record.value).position)
+            position = decode_partition_record(record.value).position
+            positions[partition] = max(positions.get(partition, (-1, 0)), (generation, position))
             continue
         if name == VERSIONS_KEY:
             continue
@@ -285,7 +287,7 @@ def latest_state(
             raise AssertionError(f"{name} on {partition}: {error}") from error
         if name not in found or found[name].state.applied < snapshot.state.applied:
             found[name] = snapshot
-    return found, dict(positions)
+    return found, {partition: position for partition, (_, position) in positions.items()}
 
 
 class Site:

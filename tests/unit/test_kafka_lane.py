@@ -103,3 +103,25 @@ async def test_a_chunk_of_before_a_seek_is_dropped_and_one_of_before_a_rebalance
     assert bool(taken) != sought
     if not sought:
         assert taken[CHANGELOG][0].round == lane.round
+
+
+async def test_the_source_is_read_only_from_the_seek_on_and_the_changelog_at_once(monkeypatch):
+    """Faust resumes first: a chunk taken before the seek would be one the recovered state has seen already."""
+    fetching = Fetching(SOURCE, rebalanced)
+    consumer, lane = fetching.consumer, fetching.consumer.lane
+    consumer._unsought, consumer._paused_partitions, active = set(), {SOURCE, CHANGELOG}, consumer._active_partitions
+    lane.positions = lambda: {SOURCE: 40}
+    active.clear()
+    seen = []
+
+    async def seek(self, positions=None):
+        seen.append((positions, set(active)))
+
+    monkeypatch.setattr(LaneConsumer.__base__, "perform_seek", seek)
+    monkeypatch.setattr(LaneConsumer, "seek_wait", seek)
+    monkeypatch.setattr(LaneConsumer, "assignment", lambda self: {SOURCE, CHANGELOG})
+    consumer.resume_partitions({SOURCE, CHANGELOG})
+    await consumer.perform_seek()
+    assert seen == [(None, {CHANGELOG}), ({SOURCE: 40}, {CHANGELOG})]
+    assert active == {SOURCE, CHANGELOG}
+    assert not consumer._paused_partitions
