@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.programs import DEADLINE, JVM
 from benchmarks.simulated_day import day
-from benchmarks.support import machine, report, say, table
+from benchmarks.support import machine, options_of, run_benchmark, say, table
 from benchmarks.telemetry import fill
 from benchmarks.worker_process import BenchmarkError, WorkerProcess, stream_copy, stream_without_models
 from dwcp_stream.kafka.catalogue import catalogue
@@ -212,20 +211,16 @@ def plot(found: dict[str, Any], file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--entities", type=int, nargs="+", default=[100, 10_000, 100_000], help="numbers of entities")
     parser.add_argument("--samples", type=int, default=400_000, help="samples of each run without models")
     parser.add_argument("--model-samples", type=int, default=40_000, help="samples of each run with the model")
     parser.add_argument("--day-entities", type=int, default=50, help="entities of the simulated day")
     parser.add_argument("--day-seconds", type=float, default=90.0, help="time for the simulated day; 0 leaves it out")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures (PNG, SVG or PDF)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="dwcp-bench-") as directory:
-        found = measure(options, Path(directory))
+    options, found = run_benchmark(parser, measure, text)
     if options.plot:
         plot(found, options.plot)
-    report(found, options.json, text(found))
 
 
 if __name__ == "__main__":

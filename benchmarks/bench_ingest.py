@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.programs import JVM, PEER_PYTHON, PEERS, RAW, RAW_PROGRAM, Run, run_program, run_worker
-from benchmarks.support import machine, median, report, say, table
+from benchmarks.support import machine, median, options_of, report, say, table
 from benchmarks.telemetry import fill, write
 from benchmarks.worker_process import WorkerProcess, stream_without_models
 from dwcp_stream.settings import Settings
@@ -167,11 +167,10 @@ def arguments(parser: argparse.ArgumentParser, samples: int, rounds: int) -> Non
     parser.add_argument(
         "--peers", nargs="+", choices=choices, default=list(PEERS), help="frameworks to measure beside ours"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     arguments(parser, samples=800_000, rounds=3)
     parser.add_argument("--entities", type=int, nargs="+", default=[1_000, 20_000], help="entities, a topic for each")
     parser.add_argument("--frame-samples", type=int, default=3_000_000, help="samples in the topic of frames; 0: none")

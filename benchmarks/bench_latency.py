@@ -12,7 +12,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import threshold_model
 from benchmarks.programs import DEADLINE, JVM
-from benchmarks.support import ROOT, machine, report, say, table
+from benchmarks.support import ROOT, machine, options_of, run_benchmark, say, table
 from benchmarks.worker_process import BenchmarkError, WorkerProcess, stream_copy
 from dwcp_stream.kafka.catalogue import TopicSpec, catalogue
 from dwcp_stream.kafka.lane import FETCH_WAIT_MS
@@ -309,7 +308,7 @@ def text(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--model", action="append", choices=MODELS, help="only this model; may be repeated")
     parser.add_argument("--load", type=float, nargs="+", default=[0.1, 0.5, 0.8], help="shares of the maximum")
     parser.add_argument(
@@ -322,11 +321,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="least length of a run at a load")
     parser.add_argument("--transitions", type=int, default=4000, help="a run at a load is made longer for so many")
     parser.add_argument("--most-seconds", type=float, default=150.0, help="but no longer than this")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="dwcp-bench-") as directory:
-        found = measure(options, Path(directory))
-    report(found, options.json, text(found))
+    run_benchmark(parser, measure, text)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import bench_ingest
-from benchmarks.support import report
+from benchmarks.support import options_of, report
 
 ENTITIES = 1_000
 
@@ -34,7 +34,7 @@ def text(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     bench_ingest.arguments(parser, samples=400_000, rounds=1)
     options = parser.parse_args()
     options.peers = bench_ingest.peers_wanted(parser, options.peers)

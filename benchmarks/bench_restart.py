@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from typing import Any, Self
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.programs import DEADLINE, JVM
-from benchmarks.support import machine, median, report, say, table
+from benchmarks.support import machine, median, options_of, run_benchmark, say, table
 from benchmarks.telemetry import samples
 from benchmarks.worker_process import BenchmarkError, WorkerProcess, stream_without_models
 from dwcp_stream.kafka.batches import Row, write_rows
@@ -189,15 +188,11 @@ def text(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--entities", type=int, default=400, help="entities, with a sample a second each")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to watch before and after the restarts")
     parser.add_argument("--rounds", type=int, default=3, help="rolling restarts of each kind; the median counts")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="dwcp-bench-") as directory:
-        found = measure(options, Path(directory))
-    report(found, options.json, text(found))
+    run_benchmark(parser, measure, text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.programs import JVM
-from benchmarks.support import ROOT, machine, median, report, say, table
+from benchmarks.support import ROOT, machine, median, options_of, run_benchmark, say, table
 from benchmarks.whole_path import Burst, Fleet
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.errors import ModelError
@@ -273,7 +272,7 @@ def text(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--models", type=Path, default=ROOT / "models", help="folder of the model repository")
     parser.add_argument("--streams", type=Path, default=ROOT / "config" / "streams", help="folder of the streams")
     parser.add_argument("--model", action="append", help="only this model; may be repeated")
@@ -288,11 +287,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="chunks measured once the windows are full")
     parser.add_argument("--seconds", type=float, default=0.5, help="least time of a measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each; the median counts")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="dwcp-bench-") as directory:
-        found = measure(options, Path(directory))
-    report(found, options.json, text(found))
+    run_benchmark(parser, measure, text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.programs import DEADLINE, JVM, RAW_PROGRAM, run_program
-from benchmarks.support import machine, median, report, say, table
+from benchmarks.support import machine, median, options_of, run_benchmark, say, table
 from benchmarks.telemetry import fill, samples
 from benchmarks.worker_process import WorkerProcess, stream_without_models
 from dwcp_stream.chunk import Chunk
@@ -193,15 +192,11 @@ def text(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--entities", type=int, default=20_000, help="entities, all of them touched")
     parser.add_argument("--rows", type=int, default=30, help="samples of each entity; a full window has 30")
     parser.add_argument("--rounds", type=int, default=3, help="checkpoints and recoveries; the median counts")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="dwcp-bench-") as directory:
-        found = measure(options, Path(directory))
-    report(found, options.json, text(found))
+    run_benchmark(parser, measure, text)
 
 
 if __name__ == "__main__":

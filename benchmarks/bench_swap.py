@@ -11,7 +11,6 @@ import asyncio
 import gc
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.programs import JVM
-from benchmarks.support import ROOT, machine, median, report, say, table
+from benchmarks.support import ROOT, machine, median, options_of, run_benchmark, say, table
 from benchmarks.telemetry import fill
 from benchmarks.worker_process import BenchmarkError
 from dwcp_stream.chunk import Chunk, ChunkResult
@@ -203,17 +202,13 @@ def text(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--samples", type=int, default=900_000, help="samples in the topic; must outlast the swaps")
     parser.add_argument("--entities", type=int, default=400, help="entities")
     parser.add_argument("--swaps", type=int, default=20, help="swaps of all partitions")
     parser.add_argument("--chunk", type=int, default=500, help="most records of a chunk")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
     configure_logging(LogSettings(level="warning"))
-    with tempfile.TemporaryDirectory(prefix="dwcp-bench-") as directory:
-        found = measure(options, Path(directory))
-    report(found, options.json, text(found))
+    run_benchmark(parser, measure, text)
 
 
 if __name__ == "__main__":

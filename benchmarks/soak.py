@@ -125,7 +125,8 @@ async def soak(kafka: RealKafka, directory: Path, given: argparse.Namespace) -> 
     feeder = Feeder(settings, TOPIC, Population(given.rate, given.lifetime))
     notes, rows = directory / "memory.jsonl", []
     program = ("-m", "benchmarks.soak_worker", str(notes))
-    with WorkerProcess(kafka.bootstrap, PREFIX, APP, definition(directory / "streams"), directory, program) as worker:
+    streams = definition(directory / "streams")
+    with WorkerProcess(kafka.bootstrap, PREFIX, APP, streams, directory, program=program) as worker:
         ready = await asyncio.to_thread(worker.until, lambda m: m.get("dwcp_ready", 0) >= 4, "is ready", READY_SECONDS)
         assert ready
         begun, said = time.monotonic(), 0.0

@@ -6,13 +6,15 @@ run, by turns, and prints ratios.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import shutil
 import statistics
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,26 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     ]
     lines.insert(1, "  ".join("-" * w for w in widths))
     return "\n".join(lines)
+
+
+def options_of(doc: str | None) -> argparse.ArgumentParser:
+    """The options of a benchmark whose module has this docstring; each has `--json`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def run_benchmark(
+    parser: argparse.ArgumentParser,
+    measure: Callable[[argparse.Namespace, Path], dict[str, Any]],
+    text: Callable[[dict[str, Any]], str],
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Measure in a folder that is gone afterwards, and print the result."""
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="dwcp-bench-") as directory:
+        found = measure(options, Path(directory))
+    report(found, options.json, text(found))
+    return options, found
 
 
 def report(found: dict[str, Any], as_json: bool, text: str) -> None:

@@ -17,6 +17,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as KafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as KafkaTransport
 from faust.types import TP
+from structlog import get_logger
 
 MAX_CHUNKS_IN_FLIGHT = 4
 """Chunks of one partition that may wait for the agent; bounds memory, since Faust's own buffer counts events."""
@@ -24,6 +25,12 @@ MAX_CHUNKS_IN_FLIGHT = 4
 FETCH_WAIT_MS = 100
 """Longest wait of a fetch. A fetch names only the partitions that had nothing waiting when it began, so a record of
 another partition can be held back for as long; Faust's 1,500 ms would be seen in the latency of alerts."""
+
+
+LEAVE_SECONDS = 10.0
+"""Longest wait for the consumer to leave its group when the worker stops."""
+
+log = get_logger(__name__)
 
 
 class FetchedChunk:
@@ -155,6 +162,17 @@ class LaneThread(AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group, but not at any price: a join that is under way may wait for an answer that never comes.
+
+        By now the last checkpoint is written and committed. The broker notices by the session timeout.
+        """
+        try:
+            await asyncio.wait_for(super().on_thread_stop(), LEAVE_SECONDS)
+        except TimeoutError:
+            log.warning("did not leave the consumer group in good order", waited=LEAVE_SECONDS, error_type="broker")
+            await self._consumer._client.close()
 
     async def _fetch_records(
         self,

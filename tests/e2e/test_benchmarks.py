@@ -130,7 +130,6 @@ def test_restart_with_and_without_fixed_names():
 
 
 @pytest.mark.kafka
-@pytest.mark.full
 def test_latency_beside_an_echo():
     sizes = ("--entities", "40", "--drain", "40000", "--rate", "400", "--transitions", "1", "--seconds", "3")
     result = found("latency", "--model", "threshold", *sizes)

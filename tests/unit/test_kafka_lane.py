@@ -1,11 +1,13 @@
 """Fetches and seeks of the chunk lane: nothing that was taken is lost between Faust's consumer and its thread."""
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
+from dwcp_stream.kafka import lane as module
 from dwcp_stream.kafka.lane import FetchedChunk, Lane, LaneConsumer, LaneThread
 
 SOURCE, CHANGELOG, OTHER = TP("t", 0), TP("c", 0), TP("control", 0)
@@ -125,3 +127,24 @@ async def test_the_source_is_read_only_from_the_seek_on_and_the_changelog_at_onc
     assert seen == [(None, {CHANGELOG}), ({SOURCE: 40}, {CHANGELOG})]
     assert active == {SOURCE, CHANGELOG}
     assert not consumer._paused_partitions
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_a_join_that_gets_no_answer_does_not_keep_the_worker_from_stopping(monkeypatch, answers):
+    """Seen with TERM just after the start: the client's metadata update was gone, and the join waited for it."""
+    done, closed = [], []
+
+    async def leave(self):
+        if not answers:
+            await asyncio.Event().wait()
+        done.append("left")
+
+    async def close():
+        closed.append("connections")
+
+    monkeypatch.setattr(LaneThread.__base__, "on_thread_stop", leave)
+    monkeypatch.setattr(module, "LEAVE_SECONDS", 0.01)
+    thread = object.__new__(LaneThread)
+    thread._consumer = SimpleNamespace(_client=SimpleNamespace(close=close))
+    await thread.on_thread_stop()
+    assert (done, closed) == ((["left"], []) if answers else ([], ["connections"]))
