@@ -40,9 +40,9 @@ def trace() -> None:
     times: dict[str, float] = {}
     to_chunk, process, out = processor.to_chunk, Pipeline.process, FILE.open("a", buffering=1, encoding="utf-8")
 
-    def begun(records: list[Any]) -> Any:
+    def begun(tp: Any, records: list[Any]) -> Any:
         times["begun"] = 1000 * time.time()
-        return to_chunk(records)
+        return to_chunk(tp, records)
 
     def processed(pipeline: Pipeline, chunk: Any, state: Any = None) -> Any:
         result = process(pipeline, chunk, state)

@@ -19,6 +19,8 @@ from faust.transport.drivers.aiokafka import Transport as KafkaTransport
 from faust.types import TP
 from structlog import get_logger
 
+from dwcp_stream.kafka.bare_records import keep_bare
+
 MAX_CHUNKS_IN_FLIGHT = 4
 """Chunks of one partition that may wait for the agent; bounds memory, since Faust's own buffer counts events."""
 
@@ -38,8 +40,10 @@ class FetchedChunk:
 
     Parameters
     ----------
+    tp
+        Their partition.
     records
-        aiokafka records of one partition, in offset order.
+        Its bare records, in offset order.
     epoch
         The partition's seek epoch when its records were taken: a chunk taken before a seek is stale after it.
     round
@@ -56,9 +60,9 @@ class FetchedChunk:
         "serialized_key_size", "serialized_value_size", "taken", "timestamp", "timestamp_type", "topic",
     )  # fmt: skip
 
-    def __init__(self, records: list[Any], epoch: int, round_: int) -> None:
+    def __init__(self, tp: TP, records: list[Any], epoch: int, round_: int) -> None:
         last = records[-1]
-        self.topic, self.partition, self.offset = last.topic, last.partition, last.offset
+        self.topic, self.partition, self.offset = tp.topic, tp.partition, last.offset
         self.timestamp, self.timestamp_type = last.timestamp, last.timestamp_type
         self.key = None
         self.headers: tuple[()] = ()
@@ -163,6 +167,11 @@ class LaneThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
+    async def on_start(self) -> None:
+        """Start the consumer, before anything is subscribed to."""
+        await super().on_start()
+        keep_bare(self._consumer, {self.consumer.lane.topic, self.consumer.lane.changelog})
+
     async def on_thread_stop(self) -> None:
         """Leave the group, but not at any price: a join that is under way may wait for an answer that never comes.
 
@@ -191,7 +200,7 @@ class LaneThread(AIOKafkaConsumerThread):
             if not self.consumer.wants(tp):
                 self._give_back(consumer, tp, records[0].offset)
             elif tp.topic in (lane.topic, lane.changelog):
-                taken[tp] = [FetchedChunk(records, lane.epoch[tp], lane.round)]
+                taken[tp] = [FetchedChunk(tp, records, lane.epoch[tp], lane.round)]
             else:
                 taken[tp] = records
         return taken

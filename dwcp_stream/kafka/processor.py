@@ -41,12 +41,12 @@ class Gate(Protocol):
         """Wait until a partition's limit is gone."""
 
 
-def to_chunk(records: Sequence[Any]) -> Chunk:
-    """Lay a partition's aiokafka records side by side."""
+def to_chunk(tp: TP, records: Sequence[Any]) -> Chunk:
+    """Lay a partition's records side by side; aiokafka's own will do as well as bare ones."""
     n = len(records)
     return Chunk(
-        records[0].topic,
-        records[0].partition,
+        tp.topic,
+        tp.partition,
         np.fromiter((r.offset for r in records), np.int64, n),
         np.fromiter((r.timestamp for r in records), np.int64, n),
         [r.key for r in records],
@@ -111,7 +111,7 @@ class ChunkProcessor:
                     return
                 records = self.lane.gather(fetched, self.most)
                 for piece in pieces([record.value for record in records]):
-                    if not await self._take(tp, fetched, to_chunk(records[piece]), generation):
+                    if not await self._take(tp, fetched, to_chunk(tp, records[piece]), generation):
                         return
         finally:
             self.lane.finished(fetched)

@@ -4,6 +4,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 import msgspec
+from faust.types import TP
 
 from dwcp_stream.events import Output
 from dwcp_stream.kafka.batches import write_records
@@ -43,7 +44,7 @@ class Driver:
             state = self.pipeline.partitions.get(number)
             fresh = [r for r in mine if state is None or state.position is None or r.offset >= state.position]
             if fresh:
-                result = self.pipeline.process(to_chunk(fresh))
+                result = self.pipeline.process(to_chunk(TP(self.run.source, number), fresh))
                 self.outputs += result.outputs
                 self.replayed += result.replayed
 

@@ -39,8 +39,7 @@ class Fetching:
 
     async def fetched_records(self, tps, timeout, max_records):  # noqa: ASYNC109  aiokafka's
         self.meanwhile(self.consumer)
-        records = [SimpleNamespace(topic=self.tp.topic, partition=0, offset=o, timestamp=0) for o in (7, 8)]
-        return {self.tp: [SimpleNamespace(**vars(r), timestamp_type=0) for r in records]}
+        return {self.tp: [SimpleNamespace(offset=o, timestamp=0, timestamp_type=0) for o in (7, 8)]}
 
     async def fetch(self):
         return await self.thread._fetch_records(self.kafka, {self.tp}, 1.0, 10)

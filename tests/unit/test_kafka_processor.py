@@ -56,13 +56,13 @@ class Bench:
     def fetch(self, offsets, partition=0):
         records = [
             SimpleNamespace(
-                topic="t", partition=partition, offset=o, timestamp=int(probe.EPOCH * 1000) + 10**7, timestamp_type=0,
+                offset=o, timestamp=int(probe.EPOCH * 1000) + 10**7, timestamp_type=0,
                 key=b"e", value=b'{"id":"e","ts":%d,"value":1}' % (probe.EPOCH + o),
             )
             for o in offsets
         ]  # fmt: skip
         tp = TP("t", partition)
-        chunk = FetchedChunk(records, self.lane.epoch[tp], self.lane.round)
+        chunk = FetchedChunk(tp, records, self.lane.epoch[tp], self.lane.round)
         self.lane.started(chunk)
         return chunk
 
