@@ -1,18 +1,35 @@
 """Fixtures for every tier: one real Kafka per test session, started when the first test asks for it."""
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
+from dwcp_stream.telemetry.logs import NOISY
 from tests.kafka.broker import RealKafka
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("dwcp", deadline=None)
 settings.load_profile("dwcp")
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Iterator[None]:
+    """Put logging back: a command run in this process sets it up, and pytest's handlers are on the root logger."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, NOISY)]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
 
 
 class ExistingKafka:

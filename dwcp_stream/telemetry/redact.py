@@ -10,9 +10,10 @@ HIDDEN = "***"
 SECRET_KEY = re.compile(r"passw|secret|token|credential|authorization|api_?key|private_?key", re.IGNORECASE)
 # user:password@ of a URL, also where the password itself holds an @.
 URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]+@")
-# password=..., "sasl_plain_password": '...' inside a text, such as the repr of some options.
+# password=..., "sasl_plain_password": '...' inside a text, such as the repr of some options. What stands before the
+# word is not looked at: trying all beginnings of a long word takes time by the square of its length.
 ASSIGNMENT = re.compile(
-    r"((?:\w*passw(?:or)?d|\w*secret|\w*token)['\"]?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;)}\]]+)",
+    r"((?:passw(?:or)?d|secret|token)['\"]?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;)}\]]+)",
     re.IGNORECASE,
 )
 
