@@ -50,6 +50,10 @@ class Chunk:
         """Return the part of the chunk before an offset; all of it for None."""
         return self if position is None else self._rows(0, int(np.searchsorted(self.offsets, position)))
 
+    def piece(self, rows: slice) -> "Chunk":
+        """Return some adjacent rows, as `pieces` gives them."""
+        return self._rows(rows.start, rows.stop)
+
     def _rows(self, begin: int, end: int) -> "Chunk":
         if begin == 0 and end == len(self):
             return self
@@ -76,7 +80,8 @@ def pieces(values: Sequence[bytes | None], commas: int = PIECE_COMMAS) -> list[s
     """Cut records so that no piece decodes to more rows than memory is there for.
 
     A frame of two bytes a row decodes to hundreds of bytes a row, and a batch of such frames compresses to next to
-    nothing: a few kilobytes from Kafka could fill the memory. A frame's rows are at most as many as its commas and one.
+    nothing: a few kilobytes from Kafka could fill the memory. A frame's rows are at most as many as its commas and one;
+    a record without an array is no frame.
 
     Parameters
     ----------
@@ -92,9 +97,11 @@ def pieces(values: Sequence[bytes | None], commas: int = PIECE_COMMAS) -> list[s
 
     Examples
     --------
-    >>> pieces([b"1,2", None, b"3,4,5", b"6"], commas=2)
+    >>> pieces([b"[1,2]", None, b"[3,4,5]", b"[6]"], commas=2)
     [slice(0, 2, None), slice(2, 4, None)]
     """
+    if b"[" not in b"".join(filter(None, values)):  # much faster than a look at each, and the common case
+        return [slice(0, len(values))]
     begin, held, cuts = 0, 0, []
     for i, value in enumerate(values):
         some = 0 if value is None else value.count(b",")

@@ -43,12 +43,11 @@ class Gate(Protocol):
 
 def to_chunk(tp: TP, records: Sequence[Any]) -> Chunk:
     """Lay a partition's records side by side; aiokafka's own will do as well as bare ones."""
-    n = len(records)
     return Chunk(
         tp.topic,
         tp.partition,
-        np.fromiter((r.offset for r in records), np.int64, n),
-        np.fromiter((r.timestamp for r in records), np.int64, n),
+        np.array([r.offset for r in records], np.int64),
+        np.array([r.timestamp for r in records], np.int64),
         [r.key for r in records],
         [r.value for r in records],
     )
@@ -110,8 +109,9 @@ class ChunkProcessor:
                 if fetched.taken:
                     return
                 records = self.lane.gather(fetched, self.most)
-                for piece in pieces([record.value for record in records]):
-                    if not await self._take(tp, fetched, to_chunk(tp, records[piece]), generation):
+                chunk = to_chunk(tp, records)
+                for rows in pieces(chunk.values):
+                    if not await self._take(tp, fetched, chunk.piece(rows), generation):
                         return
         finally:
             self.lane.finished(fetched)

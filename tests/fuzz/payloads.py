@@ -270,6 +270,7 @@ def good_values(field: Field) -> list[str]:
 
 def damaged(value: bytes, rng: Random) -> bytes:
     """Flip, cut, repeat, insert or overwrite some bytes."""
+    value = value or b"\x00"  # what is damaged again may have been cut to nothing
     kind, at = rng.randrange(6), rng.randrange(len(value))
     if kind == 0:
         return value[:at]

@@ -235,7 +235,7 @@ def test_what_a_chunk_of_frames_decodes_to_is_bounded_by_its_pieces():
 
 
 @given(
-    st.lists(st.none() | st.binary(max_size=30).map(lambda b: b + b"," * (len(b) // 3)), max_size=30),
+    st.lists(st.none() | st.binary(max_size=30).map(lambda b: b"[" + b + b"," * (len(b) // 3)), max_size=30),
     st.integers(1, 40),
 )
 def test_pieces_are_all_the_records_in_order(values, commas):
@@ -244,6 +244,11 @@ def test_pieces_are_all_the_records_in_order(values, commas):
     for part in parts:
         counts = [0 if v is None else v.count(b",") for v in values[part]]
         assert len(counts) <= 1 or sum(counts) <= commas
+
+
+def test_records_without_an_array_are_one_piece_whatever_they_hold():
+    assert pieces([b",,,,", None, b",,,"], commas=2) == [slice(0, 3)]
+    assert pieces([]) == [slice(0, 0)]
 
 
 def one_each(entities: range, digits: int = 0) -> list[bytes]:
