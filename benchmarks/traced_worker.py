@@ -28,11 +28,13 @@ class TimedChunk(lane.FetchedChunk):
 
     __slots__ = ()
     came: ClassVar[defaultdict[int, list[tuple[int, float]]]] = defaultdict(list)
-    """By partition: timestamp of a chunk's last record, and when it was fetched."""
+    """By partition: latest timestamp up to the end of a chunk, and when it was fetched."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.came[self.partition].append((self.timestamp, 1000 * time.time()))
+        came = self.came[self.partition]
+        latest = max(record.timestamp for record in self.records)  # timestamps need not ascend
+        came.append((max(latest, came[-1][0]) if came else latest, 1000 * time.time()))
 
 
 def trace() -> None:

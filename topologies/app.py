@@ -99,7 +99,8 @@ def create_app(
         broker_client_id=kafka.client_id,
         broker_request_timeout=kafka.request_timeout,
         broker_session_timeout=kafka.session_timeout,
-        broker_heartbeat_interval=kafka.session_timeout / 5,
+        # the group waits no longer than the rebalance timeout for a member that learns of it by its next heartbeat
+        broker_heartbeat_interval=min(kafka.session_timeout, kafka.rebalance_timeout) / 5,
         broker_rebalance_timeout=kafka.rebalance_timeout,
         broker_commit_interval=settings.checkpoint_interval,
         broker_max_poll_records=settings.max_poll_records,
@@ -121,8 +122,8 @@ def create_app(
     app.transport = lane_transport(lane)(app.conf.broker, app)
     app.lane, locks = lane, PartitionLocks()
 
-    async def erase(partition: int, keys: set[bytes]) -> None:
-        await outputs.write(lane.changelog, [(partition, key, None) for key in sorted(keys)])
+    async def write(records: Sequence[tuple[int, bytes, bytes | None]]) -> Mapping[int, int]:
+        return await outputs.write(lane.changelog, records)
 
     app.table = StateTable(
         app,
@@ -134,7 +135,7 @@ def create_app(
         source=source,
         pipeline=pipeline,
         decode=SnapshotCodec(stream).decode,
-        erase=erase,
+        write=write,
         recovered=observer.recovered,
     )
     app.tables.add(app.table)
@@ -144,7 +145,7 @@ def create_app(
         store=app.table.data,
         locks=locks,
         load=found.load,
-        write=lambda records: outputs.write(lane.changelog, records),
+        write=write,
         ends=lambda numbers: source_ends(app, numbers),
         refused=observer.refused,
         running=lambda: not app.should_stop,
@@ -179,7 +180,7 @@ def create_app(
         # has lost its partitions still holds their old state, and would write it over the new owner's.
         generation=lambda: app.table.data.member_of,
         outputs=outputs.delivered,
-        write=lambda records: outputs.write(lane.changelog, records),
+        write=write,
         report=observer.checkpoint,
         usable=lambda: app.processor.broken is None and not app.processor.halted,
     )

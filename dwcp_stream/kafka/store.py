@@ -17,11 +17,11 @@ from structlog import get_logger
 
 from dwcp_stream.activations import Activation, Schedule
 from dwcp_stream.errors import NewerStateError, StateError
-from dwcp_stream.kafka.generations import Generations, split_key
+from dwcp_stream.kafka.generations import PARTITION_KEY, Generations, make_key, split_key
 from dwcp_stream.kafka.recovering import Recovering, Settled
 from dwcp_stream.kafka.topics import partitions_changed
 from dwcp_stream.scoring import Model
-from dwcp_stream.windows.snapshot import EntitySnapshot, PartitionRecord
+from dwcp_stream.windows.snapshot import EntitySnapshot, PartitionRecord, encode_partition_record
 from dwcp_stream.windows.view import EntityView
 
 log = get_logger(__name__)
@@ -185,14 +185,23 @@ class StateStore(stores.Store[bytes, Any]):
         return await self._anew(partition, settled, found.damaged) if found.damaged else settled
 
     async def _anew(self, partition: int, found: Settled, damaged: Sequence[StateError]) -> Settled:
-        """Delete what was read of a partition; it is rebuilt from its beginning, not from the committed offset."""
+        """Delete what was read of a partition; it is rebuilt from its beginning, not from the committed offset.
+
+        Where it begins is written down before anything is deleted: a worker that ends, or loses the partition, before
+        the next checkpoint would else leave nothing, and its successor would read from the committed offset.
+        """
         log.error(
             "state is damaged; the partition is rebuilt from its source topic",
             partition=partition, records=len(damaged), first=str(damaged[0]),
         )  # fmt: skip
-        await self.table_.erase(partition, set(found.keys))
         begin = found.record.begin if found.record else 0
-        return Settled(PartitionRecord(position=begin, begin=begin))
+        record, own = PartitionRecord(position=begin, begin=begin), make_key(PARTITION_KEY, self.member_of)
+        others = sorted(found.keys - {own})
+        records = [(partition, own, encode_partition_record(record)), *((partition, key, None) for key in others)]
+        await self.table_.write(records)
+        generations = Generations()
+        generations.won(PARTITION_KEY, self.member_of)
+        return Settled(record, generations=generations)
 
     def complete(self, partition: int, found: Settled, taken: Takeover) -> int:
         """Finish the recovery of one partition and return the number of entities it has."""
@@ -260,8 +269,8 @@ class StateTable(faust.Table):
         The pipeline.
     decode
         Snapshot decoder of the stream.
-    erase
-        Deletes keys of one changelog partition, confirmed by the broker when it returns.
+    write
+        Writes records to the changelog (partition, key, value), in order; confirmed by the broker when it returns.
     take_over
         Says with which versions of models recovered partitions go on.
     recovered
@@ -275,12 +284,12 @@ class StateTable(faust.Table):
         source: str = "",
         pipeline: Any = None,
         decode: Any = None,
-        erase: Any = None,
+        write: Any = None,
         take_over: TakeOver = as_they_are,
         recovered: Callable[[int, int, float], None] = lambda *_: None,
         **kwargs: Any,
     ) -> None:
-        self.source, self.pipeline, self.decode, self.erase = source, pipeline, decode, erase
+        self.source, self.pipeline, self.decode, self.write = source, pipeline, decode, write
         self.take_over, self.recovered = take_over, recovered
         super().__init__(app, **kwargs)
 

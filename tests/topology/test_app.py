@@ -178,14 +178,14 @@ async def test_what_the_pipeline_refuses_is_rebuilt_unless_it_is_newer(app, monk
             raise error("not an alert's state")
         return whole(partition, record, snapshots, *more)
 
-    async def erase(partition, keys):
-        erased.append((partition, keys))
+    async def write(records):
+        erased.extend(records)
 
     async def crash(reason):
         crashed.append(reason)
 
     monkeypatch.setattr(pipeline, "restore", restore)
-    app.table.erase, app.table.take_over, app.crash = erase, as_they_are, crash
+    app.table.write, app.table.take_over, app.crash = write, as_they_are, crash
     await store.on_rebalance({source}, set(), {source}, generation_id=7)
     app.tables.recovery._generation_id = 7
     fill(pipeline)
@@ -201,7 +201,10 @@ async def test_what_the_pipeline_refuses_is_rebuilt_unless_it_is_newer(app, monk
         assert not store.ready
         return
     assert restored == [(9, ["e00001"]), (0, [])]
-    assert erased == [(0, {entity, own})]
+    begun = encode_partition_record(PartitionRecord(position=0))
+    assert erased[0] == (0, make_key(PARTITION_KEY, 7), begun), "first where it begins, in case nothing follows"
+    assert erased[1:] == [(0, own, None), (0, entity, None)]
+    assert store.generations[0].winner(PARTITION_KEY) == 7
     assert store.ready == {0}
     assert not crashed
 
