@@ -49,6 +49,14 @@ async def test_term_hands_over_without_a_repeat(filled, filled_site) -> None:
     assert final.repeats == 0
 
 
+async def test_term_while_a_worker_joins_its_group(site) -> None:
+    await site.create()
+    run = await site.run()
+    worker = run.start()
+    await wait_until(lambda: "LaneThread]: Starting" in worker.log.read_text(), lambda: f"it joins\n{worker.tail()}")
+    assert await worker.terminate() == 0, worker.tail()
+
+
 async def test_a_second_worker_joins_and_leaves(site) -> None:
     await site.create()
     run = await site.run()
