@@ -256,14 +256,13 @@ class Pipeline:
             self._stages[model.name, model.version] = made
         return made
 
-    def moved(self) -> list[int]:
-        """Return the partitions that are further than their last checkpoint."""
-        return [n for n, s in self.partitions.items() if s.position is not None and s.position != s.confirmed]
-
     def copy(self, partition: int) -> PartitionCopy | None:
-        """Copy what changed in a partition since the last checkpoint; None if this process has it no more."""
+        """Copy what changed in a partition since its last checkpoint.
+
+        None if it is no further than that, or if this process has it no more.
+        """
         state = self.partitions.get(partition)
-        return None if state is None else state.copy()
+        return None if state is None or state.position in (None, state.confirmed) else state.copy()
 
     def put_back(self, copies: Sequence[PartitionCopy]) -> None:
         """Mark what a failed checkpoint had copied as changed again."""

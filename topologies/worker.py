@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from structlog import get_logger
 
 from dwcp_stream.errors import BrokerError, DwcpError
-from dwcp_stream.kafka.catalogue import changelog, topic_name
+from dwcp_stream.kafka.catalogue import WRITTEN, changelog, topic_name
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.kafka.rights import Right, missing_rights, refused, worker_rights
 from dwcp_stream.kafka.topics import admin_client, create_topics, describe, partition_count, partitions_changed
@@ -48,25 +48,25 @@ async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
     Raises
     ------
     BrokerError
-        No broker answers; the stream's topic does not exist; or its number of partitions is not the one its state
-        was written for.
+        No broker answers; the stream's topic or one for outputs does not exist; or the stream's has not the number of
+        partitions that its state was written for.
     """
     source = topic_name(settings.topics.prefix, stream.topic)
     state = changelog_topic(settings, stream)
     async with admin_client(settings) as admin:
-        lacking = await missing_rights(admin, rights_of(settings, stream))
-        if lacking:
-            raise refused("Kafka", f"this user lacks {', '.join(map(str, lacking))}")
+        if rights := await missing_rights(admin, rights_of(settings, stream)):
+            raise refused("Kafka", f"this user lacks {', '.join(map(str, rights))}")
         journal = journal_topic(settings, stream)
-        found = await describe(admin, [source, state, journal])
+        outputs = [topic_name(settings.topics.prefix, name) for name in sorted(WRITTEN)]
+        found = await describe(admin, [source, state, journal, *outputs])
         if journal in found:
             raise BrokerError(
                 "its number of partitions is being changed, or that was interrupted",
                 where=source,
                 remedy=f"Wait, or run the same `dwcp-stream topics repartition {stream.name}` again",
             )
-        if source not in found:
-            raise BrokerError("does not exist", where=source, remedy="Run `dwcp-stream topics create`")
+        if lacking := [name for name in (source, *outputs) if name not in found]:
+            raise BrokerError("does not exist", where=", ".join(lacking), remedy="Run `dwcp-stream topics create`")
         partitions = found[source].partitions
         if state in found and found[state].partitions != partitions:
             raise partitions_changed(source, stream.name, partitions, found[state].partitions)

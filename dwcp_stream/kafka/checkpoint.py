@@ -40,11 +40,8 @@ class PartitionCopy(Protocol):
 class Source(Protocol):
     """What the checkpoint needs of the pipeline."""
 
-    def moved(self) -> list[int]:
-        """Return the partitions that changed since their last checkpoint."""
-
     def copy(self, partition: int) -> Any:
-        """Copy what changed in a partition; later changes belong to the next checkpoint. None if it is gone."""
+        """Copy what changed in a partition since its last checkpoint; None if nothing did, or if it is gone."""
 
     def put_back(self, copies: Sequence[Any]) -> None:
         """Mark copied entities as changed again, because they were not written."""
@@ -117,7 +114,9 @@ class Checkpointer:
         """Write a checkpoint; returns the positions that may be committed (of earlier ones if this one failed)."""
         async with self._one:
             stats, begun = CheckpointStats(), time.perf_counter()
-            taken = [found for number in self.source.moved() if (found := await self._take(number, stats)) is not None]
+            # all of them: one that has not moved may be about to, by a chunk that is being processed right now
+            held = sorted(self.store.ready)
+            taken = [found for number in held if (found := await self._take(number, stats)) is not None]
             if not self.usable():
                 return self._committable()
             try:

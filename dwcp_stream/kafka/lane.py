@@ -275,6 +275,16 @@ class LaneConsumer(KafkaConsumer):
         self._acked_index[tp].clear()
         return self._confirmed.get(tp)
 
+    async def maybe_wait_for_commit_to_finish(self) -> bool:
+        """Wait for a commit that is under way, and commit all the same.
+
+        Faust takes such a commit for its own. But it may have copied the state before the last chunk, and before a
+        rebalance or at the end no other would follow: that chunk's outputs would be published again by the next owner.
+        """
+        while self._commit_fut is not None:
+            await asyncio.wait([self._commit_fut])
+        return False
+
     async def _commit_tps(self, tps: Any, start_new_transaction: bool = True) -> bool:
         if self.lane.checkpoint is not None:
             self._confirmed: Mapping[TP, int] = await self.lane.checkpoint()

@@ -6,6 +6,7 @@ from aiokafka.errors import KafkaError
 
 from dwcp_stream.events import Output
 from dwcp_stream.kafka.batches import write_records
+from dwcp_stream.kafka.catalogue import WRITTEN
 from dwcp_stream.kafka.clients import make_producer
 from dwcp_stream.kafka.producer import OutputProducer
 from dwcp_stream.kafka.reach import unreachable
@@ -24,17 +25,18 @@ class KafkaOutputs:
         self._outputs = OutputProducer(self._kafka, settings.topics.prefix)
 
     async def start(self) -> None:
-        """Connect.
+        """Connect, and look up the topics that outputs go to: later the broker may be away when the first one comes.
 
         Raises
         ------
         BrokerError
-            No broker answers.
+            No broker answers, or a topic does not exist.
         """
         try:
             await self._kafka.start()
         except (KafkaError, OSError) as error:
             raise await unreachable(self._settings) from error
+        await self._outputs.prepare(WRITTEN)
 
     async def stop(self) -> None:
         """Wait shortly for what is on its way, then disconnect."""

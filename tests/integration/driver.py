@@ -51,7 +51,7 @@ class Driver:
     async def checkpoint(self, generation: int, *, whole: bool = True) -> None:
         """Write a checkpoint, or all of it but the partition records that end it."""
         async with producer_client(self.run.settings) as producer:
-            for copy in map(self.pipeline.copy, self.pipeline.moved()):
+            for copy in filter(None, map(self.pipeline.copy, sorted(self.pipeline.partitions))):
                 records = [(copy.partition, make_key(e, generation), value) for e, value in copy.snapshots()]
                 if whole:
                     records.append((copy.partition, make_key(PARTITION_KEY, generation), copy.record()))

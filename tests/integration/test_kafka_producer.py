@@ -10,9 +10,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from dwcp_stream.errors import BrokerError
 from dwcp_stream.events import Output
 from dwcp_stream.kafka.batches import write_records
+from dwcp_stream.kafka.catalogue import catalogue
 from dwcp_stream.kafka.clients import producer_client
+from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.kafka.producer import OutputProducer, key_hash
-from dwcp_stream.kafka.topics import admin_client
+from dwcp_stream.kafka.topics import admin_client, create_topics
 from dwcp_stream.settings import Settings
 from tests.integration.harness import make_settings, read_topic, wait_until
 
@@ -138,3 +140,36 @@ async def test_outputs_survive_a_broker_that_is_killed_and_comes_back(own_kafka,
         await asyncio.to_thread(own_kafka.start)
         await asyncio.wait_for(confirmed, 60)
     assert {int(r.value) for r in await read_topic(settings, topic)} == set(range(200))
+
+
+async def test_the_first_output_for_a_topic_waits_for_a_broker_that_is_away(own_kafka, topic_prefix) -> None:
+    """A worker that had no output before the broker went away must not take the topic for missing, and end."""
+    settings = make_settings(
+        own_kafka.bootstrap, topics={"prefix": topic_prefix, "partitions": 3}, kafka={"request_timeout": 2.0}
+    )
+    async with admin_client(settings) as admin:
+        await create_topics(admin, catalogue(topic_prefix, 3))
+    outputs = KafkaOutputs(settings)
+    await outputs.start()
+    await asyncio.to_thread(own_kafka.kill)
+    await outputs.send([Output("anomalies", b"k", b"first", [])])
+    await asyncio.to_thread(own_kafka.start)
+
+    async def delivered() -> bool:
+        try:
+            await outputs.delivered()
+        except BrokerError:
+            return False
+        return True
+
+    await wait_until(delivered, "the output confirmed")
+    await outputs.stop()
+    assert [r.value for r in await read_topic(settings, f"{topic_prefix}anomalies")] == [b"first"]
+
+
+async def test_outputs_cannot_start_without_their_topics(kafka, topic_prefix) -> None:
+    settings = make_settings(kafka.bootstrap, kafka={"request_timeout": 2.0}, topics={"prefix": topic_prefix})
+    outputs = KafkaOutputs(settings)
+    with pytest.raises(BrokerError, match="topics create"):
+        await outputs.start()
+    await outputs.stop()

@@ -16,6 +16,7 @@ PINNED = {
     (Consumer, "_add_gap"): "(self, tp, offset_from, offset_to)",
     (Consumer, "_new_offset"): "(self, tp)",
     (Consumer, "_commit_tps"): "(self, tps, start_new_transaction)",
+    (Consumer, "maybe_wait_for_commit_to_finish"): "(self)",
     (Consumer, "perform_seek"): "(self)",
     (Consumer, "seek_wait"): "(self, partitions)",
     (Consumer, "highwater"): "(self, tp)",
@@ -52,6 +53,12 @@ def test_faust_still_keeps_its_acknowledgements_where_the_lane_clears_them():
     source = inspect.getsource(BaseConsumer.ack)
     assert "_acked_index" in source
     assert "_acked[tp]" in source
+
+
+def test_faust_still_keeps_the_commit_that_is_under_way_where_the_lane_waits_for_it():
+    source = inspect.getsource(BaseConsumer.commit)
+    assert "self._commit_fut = asyncio.Future" in source
+    assert "fut, self._commit_fut = self._commit_fut, None" in source
 
 
 def test_aiokafka_still_reads_the_fetch_wait_when_it_starts():

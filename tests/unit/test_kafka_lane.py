@@ -147,3 +147,24 @@ async def test_a_join_that_gets_no_answer_does_not_keep_the_worker_from_stopping
     thread._consumer = SimpleNamespace(_client=SimpleNamespace(close=close))
     await thread.on_thread_stop()
     assert (done, closed) == ((["left"], []) if answers else ([], ["connections"]))
+
+
+async def test_a_commit_asked_for_while_another_is_under_way_follows_it():
+    """What has happened since the first one copied the state is in the second only; there may be no third."""
+    consumer, go_on, begun = object.__new__(LaneConsumer), asyncio.Event(), []
+    consumer.app, consumer._commit_fut = SimpleNamespace(client_only=False), None
+    consumer.loop = asyncio.get_running_loop()
+
+    async def force_commit(topics, start_new_transaction):
+        begun.append(start_new_transaction)
+        await go_on.wait()
+        return True
+
+    consumer.force_commit = force_commit
+    under_way = [asyncio.create_task(consumer.commit(start_new_transaction=new)) for new in (True, False)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert begun == [True]
+    go_on.set()
+    assert await asyncio.gather(*under_way) == [True, True]
+    assert begun == [True, False]
