@@ -196,16 +196,17 @@ class Partition:
             for name, tracker in self.forecasts.items():
                 if name in record.accuracy and (said := tracker.load_state(record.accuracy[name])):
                     self.notes.append(said)
-        expired = []
-        for entity, snapshot in snapshots.items():
-            if snapshot.state.last_ts <= silent_since and snapshot.state.applied < (self.position or 0):
-                expired.append(entity)
-                continue
-            slot = self.windows.load(entity, snapshot.state)
-            self.fit()
-            for name, part in self._parts_at(snapshot.state.applied).items():
-                if snapshot.parts.get(name) is not None:
-                    part.load(slot, snapshot.parts[name])
+        position = self.position or 0
+        expired = [e for e, s in snapshots.items() if s.state.last_ts <= silent_since and s.state.applied < position]
+        gone = frozenset(expired)
+        left = {entity: snapshot for entity, snapshot in snapshots.items() if entity not in gone}
+        slots = self.windows.load({entity: snapshot.state for entity, snapshot in left.items()})
+        self.fit()
+        for slot, snapshot in zip(slots.tolist(), left.values(), strict=True):
+            kept = {name: plain for name, plain in snapshot.parts.items() if plain is not None}
+            for name, part in self._parts_at(snapshot.state.applied).items() if kept else ():
+                if name in kept:
+                    part.load(slot, kept[name])
         return expired
 
     def copy(self) -> "PartitionCopy":

@@ -1,17 +1,32 @@
 """Fitting a window written under one stream definition to another: fields by name, rows by age."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 import numpy as np
 
 from dwcp_stream.streams.definition import MAX_FIELDS, MAX_WINDOW
-from dwcp_stream.windows.layout import Layout
+from dwcp_stream.windows.layout import F32, F64, Bool, Layout
+from dwcp_stream.windows.restore import check_lengths
 from dwcp_stream.windows.ring import NO_HEAD
-from dwcp_stream.windows.taken import Unpacked, WindowState, unpack
+from dwcp_stream.windows.taken import WindowState
 
 UNSAID = 0.0
 """Step of a schema that does not say its step."""
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """A `WindowState` as arrays.
+
+    filled bool[T], rows float32[T, F], times float64[T] (irregular) or [0], raw float64[2, C]; oldest first.
+    """
+
+    filled: Bool
+    rows: F32
+    times: F64
+    raw: F64
 
 
 class Schema(msgspec.Struct, array_like=True, frozen=True):
@@ -78,3 +93,21 @@ def adapt(state: WindowState, written: Schema, layout: Layout) -> WindowState:
         times=fresh.times[fresh.filled].astype("<f8", copy=False).tobytes() if layout.step is None else b"",
         raw=fresh.raw.astype("<f8", copy=False).tobytes(),
     )
+
+
+def unpack(state: WindowState, window: int, fields: int, counters: int, *, irregular: bool) -> Unpacked:
+    """Turn a packed window into arrays, oldest row first; NaN where nothing is filled.
+
+    Raises
+    ------
+    StateError
+        If the lengths do not fit each other or the shape asked for.
+    """
+    check_lengths(state, window, fields, counters, irregular=irregular)
+    filled = np.unpackbits(np.frombuffer(state.filled, np.uint8), count=window).astype(np.bool_)
+    rows = np.full((window, fields), np.nan, np.float32)
+    rows[filled] = np.frombuffer(state.rows, "<f4").reshape(-1, fields)
+    times = np.full(window if irregular else 0, np.nan)
+    if irregular:
+        times[filled] = np.frombuffer(state.times, "<f8")
+    return Unpacked(filled, rows, times, np.frombuffer(state.raw, "<f8").reshape(2, counters).copy())

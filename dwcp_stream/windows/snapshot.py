@@ -9,7 +9,8 @@ from dwcp_stream.errors import UNREADABLE, NewerStateError, StateError
 from dwcp_stream.streams.definition import StreamDefinition
 from dwcp_stream.windows.adapt import Schema, adapt
 from dwcp_stream.windows.layout import Layout
-from dwcp_stream.windows.taken import WindowState, check
+from dwcp_stream.windows.restore import check
+from dwcp_stream.windows.taken import WindowState
 
 ENTITY_VERSION: Final = 2
 """Version 1 did not say the step of the grid; it is taken to be the stream's."""

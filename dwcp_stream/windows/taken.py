@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from dwcp_stream.errors import StateError
-from dwcp_stream.windows.grid import FARTHEST
 from dwcp_stream.windows.layout import F32, F64, I64, Bool, Layout
-from dwcp_stream.windows.ring import NO_HEAD, Rings
+from dwcp_stream.windows.ring import Rings
 
 _BLOCK = 1024
 """Entities packed at once: enough to make numpy's overhead small, few enough to stay in the cache."""
@@ -45,19 +43,6 @@ class WindowState(msgspec.Struct, array_like=True, frozen=True):
     rows: bytes
     times: bytes
     raw: bytes
-
-
-@dataclass(slots=True)
-class Unpacked:
-    """A `WindowState` as arrays.
-
-    filled bool[T], rows float32[T, F], times float64[T] (irregular) or [0], raw float64[2, C]; oldest first.
-    """
-
-    filled: Bool
-    rows: F32
-    times: F64
-    raw: F64
 
 
 @dataclass(slots=True)
@@ -138,73 +123,4 @@ def copy_slots(rings: Rings, slots: I64) -> Taken:
         anchor=rings.anchor[slots],
         head=rings.head[slots],
         last_ts=rings.last_ts[slots],
-    )
-
-
-def unpack(state: WindowState, window: int, fields: int, counters: int, *, irregular: bool) -> Unpacked:
-    """Turn a packed window into arrays, oldest row first; NaN where nothing is filled.
-
-    Raises
-    ------
-    StateError
-        If the lengths do not fit each other or the shape asked for.
-    """
-    if len(state.filled) != (window + 7) // 8:
-        raise _misfit(f"{len(state.filled)} bytes of fill marks for {window} rows")
-    filled = np.unpackbits(np.frombuffer(state.filled, np.uint8), count=window).astype(np.bool_)
-    held = int(filled.sum())
-    if len(state.rows) != 4 * held * fields:
-        raise _misfit(f"{len(state.rows)} bytes for {held} rows of {fields} fields")
-    if len(state.times) != (8 * held if irregular else 0):
-        raise _misfit(f"{len(state.times)} bytes of times for {held} rows")
-    if len(state.raw) != 16 * counters:
-        raise _misfit(f"{len(state.raw)} bytes for {counters} counters")
-    if state.head < NO_HEAD or (state.head == NO_HEAD) != (held == 0):
-        raise _misfit(f"head {state.head} with {held} filled rows")
-    rows = np.full((window, fields), np.nan, np.float32)
-    rows[filled] = np.frombuffer(state.rows, "<f4").reshape(held, fields)
-    times = np.full(window if irregular else 0, np.nan)
-    if irregular:
-        times[filled] = np.frombuffer(state.times, "<f8")
-    return Unpacked(filled, rows, times, np.frombuffer(state.raw, "<f8").reshape(2, counters).copy())
-
-
-def check(state: WindowState, layout: Layout) -> Unpacked:
-    """Unpack a window of a layout; StateError if it does not fit."""
-    irregular = layout.step is None
-    found = unpack(state, layout.window, len(layout.fields), len(layout.counters), irregular=irregular)
-    if not (-1 <= state.applied < 1 << 63 and state.head <= FARTHEST):
-        raise _misfit(f"offset {state.applied} and row {state.head}")
-    if state.head != NO_HEAD and not np.isfinite((state.anchor, state.last_ts)).all():
-        raise _misfit("a window without an anchor or a time")
-    if not (np.isfinite(state.last_ts) or state.last_ts == -np.inf):
-        raise _misfit(f"the time {state.last_ts}")
-    if not np.isfinite(found.times[found.filled] if irregular else found.times).all():
-        raise _misfit("a row without a time")
-    return found
-
-
-def put(rings: Rings, entity: str, state: WindowState) -> int:
-    """Write a packed window into the slot of an entity, which is returned."""
-    layout = rings.layout
-    irregular = layout.step is None
-    found = check(state, layout)
-    slot = rings.slots.get(entity)
-    if slot is None:
-        slot = rings.allocate(entity)
-    order = layout.rotations[state.head % layout.window]
-    rings.rows[slot, order] = found.rows
-    rings.filled[slot, order] = found.filled
-    if irregular:
-        rings.times[slot, order] = found.times
-    rings.raw[slot] = found.raw
-    rings.applied[slot], rings.anchor[slot] = state.applied, state.anchor
-    rings.head[slot], rings.last_ts[slot] = state.head, state.last_ts
-    return slot
-
-
-def _misfit(what: str) -> StateError:
-    return StateError(
-        f"a snapshot's parts do not fit each other: {what}",
-        remedy="Delete this entity's snapshot; it will warm up again",
     )

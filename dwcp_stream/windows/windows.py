@@ -1,6 +1,6 @@
 """The live windows of one partition: chunks of samples in, settled samples and windows to score out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -8,10 +8,11 @@ from dwcp_stream.streams.definition import StreamDefinition
 from dwcp_stream.windows.layout import F64, I64, Layout
 from dwcp_stream.windows.outcome import Outcome
 from dwcp_stream.windows.passes import Pass, cut, restarts
+from dwcp_stream.windows.restore import put
 from dwcp_stream.windows.ring import NO_HEAD, Rings
 from dwcp_stream.windows.segments import Segments, group
 from dwcp_stream.windows.stretch import Stretch
-from dwcp_stream.windows.taken import Taken, WindowState, copy_slots, put
+from dwcp_stream.windows.taken import Taken, WindowState, copy_slots
 from dwcp_stream.windows.view import EntityView
 
 
@@ -176,17 +177,17 @@ class Windows:
         """Copy the state of slots, about a microsecond each; what costs more happens later, on the copy."""
         return copy_slots(self._rings, slots)
 
-    def load(self, entity: str, state: WindowState) -> int:
-        """Put an entity back as it was; the entity limit is not asked, since it was let in before.
+    def load(self, states: Mapping[str, WindowState]) -> I64:
+        """Put entities back as they were; the entity limit is not asked, since they were let in before.
 
         Returns
         -------
-        int
-            Its slot.
+        numpy.ndarray
+            int64[n], their slots, in the order given.
 
         Raises
         ------
         StateError
-            If the state does not fit the stream's layout; nothing is changed then.
+            If a state does not fit the stream's layout; nothing is changed then.
         """
-        return put(self._rings, entity, state)
+        return put(self._rings, states)

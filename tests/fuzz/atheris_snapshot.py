@@ -37,7 +37,7 @@ def one_input(data: bytes) -> None:
         except StateError:
             continue
         windows = Windows(stream)
-        windows.load("a", snapshot.state)
+        windows.load({"a": snapshot.state})
         windows.view("a").features()
     try:
         decode_partition_record(data)

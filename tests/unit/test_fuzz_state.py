@@ -61,7 +61,7 @@ def test_a_damaged_snapshot_is_refused_or_harmless(name, seed):
     except StateError:
         return
     windows = Windows(stream)
-    windows.load("a", snapshot.state)
+    windows.load({"a": snapshot.state})
     windows.view("a").features()
 
 

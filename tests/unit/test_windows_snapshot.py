@@ -63,7 +63,7 @@ def test_what_is_restored_goes_on_like_what_was_there(
         written = encode_snapshot(stream, taken.core(i), {"alert": {"since": [1, 2.5, None]}})
         snapshot = decode_snapshot(written, stream)
         assert snapshot.parts == {"alert": {"since": [1, 2.5, None]}}
-        slot = after.load(name, snapshot.state)
+        (slot,) = after.load({name: snapshot.state})
         assert after.slots[name] == slot
     more = data.draw(sequences(stream))
     chunk = batch(list(range(1000, 1000 + len(more))), more)
@@ -94,7 +94,7 @@ def test_many_taken_at_once_are_each_their_own() -> None:
     assert len(taken) == 2500
     again = Windows(stream)
     for i in (0, 1023, 1024, 2048, 2499, 5):  # also out of order
-        again.load(taken.entity(i), taken.core(i))
+        again.load({taken.entity(i): taken.core(i)})
     for name in ("e2499", "e1476", "e1475", "e451", "e0", "e2494"):
         assert again.view(name)["load"][-1] == float(name[1:])
 
@@ -129,7 +129,7 @@ def test_damage_is_refused_or_harmless(data: st.DataObject) -> None:
     except StateError:
         return
     fresh = Windows(stream)
-    fresh.load("a", snapshot.state)
+    fresh.load({"a": snapshot.state})
     fresh.view("a").features()
 
 
@@ -155,7 +155,7 @@ def test_parts_that_do_not_fit_are_refused_and_change_nothing(part: str, value: 
         decode_snapshot(encode_snapshot(stream, bad, {}), stream)
     fresh = Windows(stream)
     with pytest.raises(StateError):
-        fresh.load("a", bad)
+        fresh.load({"a": bad})
     assert not fresh.slots
 
 
@@ -202,7 +202,7 @@ def reread(changes: dict[str, object]) -> Windows:
     stream, windows = sample()
     other = make_stream(**changes)
     fresh = Windows(other)
-    fresh.load("a", decode_snapshot(encode_snapshot(stream, core(windows, "a"), {}), other).state)
+    fresh.load({"a": decode_snapshot(encode_snapshot(stream, core(windows, "a"), {}), other).state})
     return fresh
 
 
@@ -257,7 +257,7 @@ def test_an_irregular_window_may_grow() -> None:
     small, large = (make_stream(step="irregular", window=w, min_periods=1) for w in (2, 5))
     windows = filled(small, [[(float(t), "a", [float(t)] * 4)] for t in (1, 4, 6)])
     grown = Windows(large)
-    grown.load("a", decode_snapshot(encode_snapshot(small, core(windows, "a"), {}), large).state)
+    grown.load({"a": decode_snapshot(encode_snapshot(small, core(windows, "a"), {}), large).state})
     chunk = batch([50], [[(9.0, "a", [9.0] * 4)]])
     (found,) = grown.apply(chunk.offsets, chunk.ts, chunk.entity, chunk.entities, chunk.values)
     np.testing.assert_array_equal(found.windows()[0, :, 0], [NAN, NAN, 4, 6, 9])
@@ -270,5 +270,5 @@ def test_a_shorter_window_of_nothing_but_a_gap() -> None:
     windows = filled(stream, [[(0.0, "a", [1.0] * 4)], [(30.0, "a", [2.0] * 4)]])
     other = make_stream(window=1)
     fresh = Windows(other)
-    fresh.load("a", decode_snapshot(encode_snapshot(stream, core(windows, "a"), {}), other).state)
+    fresh.load({"a": decode_snapshot(encode_snapshot(stream, core(windows, "a"), {}), other).state})
     assert fresh.view("a")["load"].tolist() == [2.0]
