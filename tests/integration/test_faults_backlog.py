@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.harness import wait_until
 from tests.integration.probe import Telemetry
-from tests.integration.workers import PARTITIONS, Run, WorkerProcess
+from tests.integration.workers import PARTITIONS, Run, Site, WorkerProcess
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.full]
 
@@ -67,3 +67,32 @@ async def test_a_backlog_drains_in_bounded_memory(site) -> None:
     assert max(late) <= GROWTH * max(early), (max(early), max(late))
     assert statistics.median(late) <= GROWTH * statistics.median(early)
     assert (await run.finish()).transitions == telemetry.transitions()
+
+
+async def test_a_worker_whose_partitions_stop_is_not_alive_until_they_go_on(own_kafka, tmp_path, unique) -> None:
+    """The broker stops in the middle of a backlog. While it answered, the worker was live."""
+    site = Site(own_kafka.bootstrap, tmp_path, unique)
+    telemetry = Telemetry(500, 200)
+    try:
+        await site.create()
+        await site.write(telemetry)
+        # the ends of partitions are asked for anew for five seconds at a time: a shorter limit would fail for that
+        run = await site.run(DWCP_MAX_POLL_RECORDS="50", DWCP_LIVENESS_SECONDS="8", DWCP_THREADS="1")
+        worker = run.start()
+        await run.processing(0.05)
+        assert await run.lag() > 10_000
+        own_kafka.pause()
+
+        async def stopped() -> bool:
+            status, reasons = await live(worker)
+            return status == 503 and any("records to read" in reason for reason in reasons.values())
+
+        async def going_on() -> bool:
+            return (await live(worker))[0] == 200
+
+        await wait_until(stopped, lambda: f"not live\n{worker.tail()}", 60.0)
+        own_kafka.resume()
+        await wait_until(going_on, lambda: f"live again\n{worker.tail()}", 60.0)
+        assert (await run.finish()).transitions == telemetry.transitions()
+    finally:
+        site.stop()
