@@ -24,7 +24,7 @@ from benchmarks.support import machine, median, options_of, run_benchmark, say, 
 from benchmarks.telemetry import fill, samples
 from benchmarks.worker_process import WorkerProcess, stream_without_models
 from dwcp_stream.chunk import Chunk
-from dwcp_stream.kafka.catalogue import changelog
+from dwcp_stream.kafka.catalogue import catalogue, changelog
 from dwcp_stream.kafka.checkpoint import Checkpointer, CheckpointStats
 from dwcp_stream.kafka.generations import Generations
 from dwcp_stream.kafka.locks import PartitionLocks
@@ -90,7 +90,7 @@ async def checkpoints(settings: Settings, stream: StreamDefinition, options: arg
     """Figures of checkpoints that write every entity."""
     partitions = settings.topics.partitions
     async with admin_client(settings) as admin:
-        await create_topics(admin, [changelog(STATE, partitions)])
+        await create_topics(admin, [changelog(STATE, partitions), *catalogue(settings.topics.prefix, partitions)])
     pipeline, last = filled(stream, options.entities, options.rows, partitions)
     outputs, seen, written, alone = KafkaOutputs(settings), [], [], []
 

@@ -17,8 +17,7 @@ from benchmarks.programs import DEADLINE
 from benchmarks.telemetry import write
 from benchmarks.worker_process import POLL_SECONDS, BenchmarkError, WorkerProcess, stream_with_models
 from dwcp_stream.chunk import Chunk
-from dwcp_stream.kafka.catalogue import catalogue, topic_name
-from dwcp_stream.kafka.topics import admin_client, create_topics
+from dwcp_stream.kafka.catalogue import topic_name
 from dwcp_stream.settings import Settings, variable
 from dwcp_stream.streams import StreamDefinition
 
@@ -75,7 +74,6 @@ class Fleet:
     @contextlib.contextmanager
     def running(self, warm: Sequence[Chunk]) -> Iterator[None]:
         """Start the workers, give each its share of the partitions, and let them take the first samples."""
-        asyncio.run(self._create_outputs())
         self._write(())
         with contextlib.ExitStack() as stack:
             for worker in self.workers:
@@ -100,10 +98,6 @@ class Fleet:
         if windows <= 0:
             raise BenchmarkError(f"{self.name}: a burst is too short, all was scored while it was being written")
         return Burst(windows / (ended - begun), windows / max(batches, 1.0), outputs / windows)
-
-    async def _create_outputs(self) -> None:
-        async with admin_client(self.settings) as admin:
-            await create_topics(admin, catalogue(f"{self.name}.", self.settings.topics.partitions))
 
     def _write(self, chunks: Sequence[Chunk]) -> None:
         records = (

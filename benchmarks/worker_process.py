@@ -11,12 +11,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from benchmarks.support import ROOT, guard
-from dwcp_stream.kafka.topics import admin_client
+from dwcp_stream.kafka.catalogue import catalogue
+from dwcp_stream.kafka.topics import admin_client, create_topics
 from dwcp_stream.settings import Settings
 from tests.kafka.broker import free_port
 
@@ -58,6 +60,12 @@ def _copied(directory: Path, name: str, keep: Callable[[str], bool], **keys: flo
     return directory
 
 
+async def create_outputs(settings: Settings, prefix: str) -> None:
+    """Create the topics that a worker writes, if they are not there."""
+    async with admin_client(settings) as admin:
+        await create_topics(admin, catalogue(prefix, settings.topics.partitions))
+
+
 class WorkerProcess:
     """The worker of a stream in a process of its own, as a user starts it.
 
@@ -78,6 +86,9 @@ class WorkerProcess:
     variables
         Further settings, as environment variables.
     """
+
+    _sites: ClassVar[set[tuple[str, str]]] = set()
+    """Brokers and prefixes whose topics for outputs are there."""
 
     def __init__(
         self,
@@ -108,8 +119,13 @@ class WorkerProcess:
         }
         self.program = program
         self.process: subprocess.Popen[bytes] | None = None
+        self._prefix = prefix
 
     def __enter__(self) -> Self:
+        if (site := (self.settings.kafka.bootstrap_servers, self._prefix)) not in self._sites:
+            with ThreadPoolExecutor(1) as pool:  # the caller may be in an event loop
+                pool.submit(asyncio.run, create_outputs(self.settings, self._prefix)).result()
+            self._sites.add(site)
         command = [*guard(), sys.executable, *self.program, "worker", self.stream]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
