@@ -32,7 +32,7 @@ from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.kafka.producer import key_hash
 from dwcp_stream.kafka.topics import admin_client, create_topics
 from dwcp_stream.pipeline import Pipeline
-from dwcp_stream.settings import Settings
+from dwcp_stream.settings import Settings, variable
 from dwcp_stream.streams import StreamDefinition, load_stream
 from tests.kafka.broker import RealKafka
 
@@ -42,7 +42,8 @@ STATE, PREFIX, APP = "checkpoint-state", "recovery.", "bench-recovery"
 METHOD = (
     "Checkpoint: the worker's own `Checkpointer` over a pipeline without models whose entities were all touched since\n"
     "the last one; locked is the time for which no chunk can be processed. Writing alone: the same records, encoded\n"
-    "already, through the same producer; the ratio is its time by the checkpoint's. Recovery: a worker process that\n"
+    "already, through the same producer; the ratio is its time by the checkpoint's. While reading a backlog: means of\n"
+    "the checkpoints, every second, of a worker process that reads the topic as fast as it can. Recovery: one that\n"
     "reads the topic, stops (TERM), and starts again; entities per second by its own metrics, from the assignment to\n"
     "the restored state. Reading alone: raw aiokafka on the changelog, records per second; the ratio is entities per\n"
     "second by that. One Apache Kafka on this machine, 4 partitions. Medians of the rounds."
@@ -138,12 +139,27 @@ async def checkpoints(settings: Settings, stream: StreamDefinition, options: arg
     }
 
 
+def under_ingest(metrics: dict[str, float]) -> dict[str, Any]:
+    """Figures of the checkpoints that a worker wrote while it read a backlog, means of all of them."""
+    count = metrics["dwcp_checkpoint_duration_seconds_count"]
+    seconds, entities = metrics["dwcp_checkpoint_duration_seconds_sum"], metrics["dwcp_checkpoint_entities_total"]
+    return {
+        "checkpoints": count,
+        "entities": entities / count,
+        "seconds": seconds / count,
+        "entities_per_second": entities / seconds,
+        "bytes_per_sample": metrics["dwcp_checkpoint_bytes_total"] / metrics["dwcp_samples_total"],
+    }
+
+
 def recovery(bootstrap: str, streams: Path, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Figures of workers that come back to their state."""
+    """Figures of workers that come back to their state, and of the one that made it."""
     settings, total = Settings(kafka={"bootstrap_servers": bootstrap}), options.entities * options.rows
     asyncio.run(fill(settings, f"{PREFIX}dwcp.telemetry.consensus", total, options.entities))
-    with WorkerProcess(bootstrap, PREFIX, APP, streams, directory) as worker:
-        worker.until(lambda m: m.get("dwcp_samples_total", 0) >= total, "processed all samples", DEADLINE)
+    often = {variable("checkpoint_interval"): "1"}
+    with WorkerProcess(bootstrap, PREFIX, APP, streams, directory, variables=often) as worker:
+        _, metrics = worker.until(lambda m: m.get("dwcp_samples_total", 0) >= total, "processed all samples", DEADLINE)
+        busy = under_ingest(metrics)
         worker.finish(total, DEADLINE)
     rates, alone, seconds, entities = [], [], [], 0.0
     for _ in range(options.rounds):
@@ -155,6 +171,7 @@ def recovery(bootstrap: str, streams: Path, directory: Path, options: argparse.N
         seconds.append(spent)
         alone.append(run_program(RAW_PROGRAM, bootstrap, f"{APP}-consensus-state-changelog", options.entities, 1).rate)
     return {
+        "under_ingest": busy,
         "entities": entities,
         "seconds": median(seconds),
         "entities_per_second": median(rates),
@@ -172,18 +189,22 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         written = asyncio.run(checkpoints(settings, load_stream(streams / "consensus.toml"), options))
         say("recovery")
         back = recovery(kafka.bootstrap, streams, directory, options)
+        busy = back.pop("under_ingest")
     found = {"benchmark": "state", "machine": state, "method": METHOD, "rows_per_entity": options.rows}
-    return {**found, "checkpoint": written, "recovery": back}
+    return {**found, "checkpoint": written, "under_ingest": busy, "recovery": back}
 
 
 def text(found: dict[str, Any]) -> str:
     """Figures as a table."""
-    one, back = found["checkpoint"], found["recovery"]
+    one, busy, back = found["checkpoint"], found["under_ingest"], found["recovery"]
     rows = [
         ("checkpoint", f"{one['entities']:,} entities, {one['bytes'] / 1e6:.1f} MB"),
         ("  locked", f"{1000 * one['locked_seconds']:.1f} ms"),
         ("  in all", f"{one['seconds']:.2f} s, {one['entities_per_second']:,.0f} entities/s"),
         ("  writing alone / in all", f"{one['ratio']:.2f}"),
+        ("while reading a backlog", f"{busy['checkpoints']:.0f} of {busy['entities']:,.0f} entities"),
+        ("  in all", f"{busy['seconds']:.2f} s each, {busy['entities_per_second']:,.0f} entities/s"),
+        ("  written per sample", f"{busy['bytes_per_sample']:,.0f} bytes"),
         ("recovery", f"{back['entities']:,.0f} entities"),
         ("  in all", f"{back['seconds']:.2f} s, {back['entities_per_second']:,.0f} entities/s"),
         ("  of reading alone", f"{back['ratio']:.2f}"),
