@@ -40,6 +40,8 @@ GC_THRESHOLDS = (100_000, 50, 100)
 POLL_SECONDS = 1.0
 TOPICS_EVERY = 5
 """The partition count and our rights are asked for at every n-th poll."""
+COLLECT_EVERY = 60
+"""All garbage is looked for at every n-th poll: a millisecond, or ten with a hundred thousand entities."""
 
 
 async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
@@ -127,6 +129,8 @@ class Monitor:
             polls += 1
             if polls % TOPICS_EVERY == 0:
                 await self._check_topics()
+            if polls % COLLECT_EVERY == 0:
+                gc.collect()  # see `collect_seldom`
 
     async def _ask_ends(self, ready: set[int]) -> None:
         """Ask the brokers for the ends of our partitions: what was fetched last says nothing once fetching has died."""
@@ -210,6 +214,9 @@ def collect_seldom() -> None:
 
     A fetched record is an object that the collector looks at, and some ten thousands are in flight: with Python's own
     thresholds, each chunk would be gone through several times. They are in no cycle and go without the collector.
+
+    What is in a cycle is little, most of it closed connections: of the admin client that `Monitor` opens, and of those
+    who read the metrics. It would be hours before there is enough of it for these thresholds, so `Monitor` collects.
     """
     gc.collect()
     gc.freeze()
