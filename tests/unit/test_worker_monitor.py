@@ -10,7 +10,8 @@ import pytest
 
 from dwcp_stream.settings import Settings
 from topologies import worker
-from topologies.worker import Monitor, collect_seldom
+from topologies.tidy import collect_seldom
+from topologies.worker import Monitor
 
 
 class Node:
@@ -41,8 +42,8 @@ async def test_what_is_in_a_cycle_does_not_wait_for_the_collectors_thresholds(mo
     gone = weakref.ref(Node())
     assert gone() is not None
     await monitor.start()
-    for _ in range(2 * worker.COLLECT_EVERY):
+    for _ in range(2 * worker.TIDY_EVERY):
         await asyncio.sleep(0)
     await monitor.stop()
-    assert polls.call_count > worker.COLLECT_EVERY
+    assert polls.call_count > worker.TIDY_EVERY
     assert gone() is None
