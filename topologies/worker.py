@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -31,15 +30,15 @@ from topologies.models import ModelFollower, names_of
 from topologies.names import app_id, changelog_topic, journal_topic
 from topologies.observer import MetricsObserver
 from topologies.telemetry import telemetry_agent
+from topologies.tidy import collect_seldom, one_heap, tidy
 
 log = get_logger(__name__)
-
-GC_THRESHOLDS = (100_000, 50, 100)
-"""Objects more than before, and rounds, after which the three generations are gone through."""
 
 POLL_SECONDS = 1.0
 TOPICS_EVERY = 5
 """The partition count and our rights are asked for at every n-th poll."""
+TIDY_EVERY = 60
+"""Memory is tidied at every n-th poll."""
 
 
 async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
@@ -127,6 +126,8 @@ class Monitor:
             polls += 1
             if polls % TOPICS_EVERY == 0:
                 await self._check_topics()
+            if polls % TIDY_EVERY == 0:
+                tidy()
 
     async def _ask_ends(self, ready: set[int]) -> None:
         """Ask the brokers for the ends of our partitions: what was fetched last says nothing once fetching has died."""
@@ -205,17 +206,6 @@ async def create_worker(settings: Settings, stream: StreamDefinition, port: int)
     return app
 
 
-def collect_seldom() -> None:
-    """Look for cycles of garbage seldom, and not among what is there from the beginning.
-
-    A fetched record is an object that the collector looks at, and some ten thousands are in flight: with Python's own
-    thresholds, each chunk would be gone through several times. They are in no cycle and go without the collector.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-
-
 def run_worker(settings: Settings, stream: StreamDefinition, port: int) -> int:
     """Run a worker until it is told to stop (SIGTERM, SIGINT); returns the exit code.
 
@@ -224,6 +214,7 @@ def run_worker(settings: Settings, stream: StreamDefinition, port: int) -> int:
     DwcpError
         It cannot start, or its state cannot be read.
     """
+    one_heap()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = loop.run_until_complete(create_worker(settings, stream, port))

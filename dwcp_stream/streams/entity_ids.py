@@ -13,6 +13,10 @@ _FIRST_IDS, _MAX_IDS = 8192, 262_144
 _MAX_BYTES = 64 * 2**20
 _WORTHWHILE = 8
 """Records for each identity remembered, below which more had better been remembered."""
+_FEW = 512
+"""Identities that are taken for present at the least: to forget fewer saves nothing."""
+_TURNOVER = 2
+"""All is forgotten once there are so many times the identities that are present."""
 
 Part = str | int | None
 
@@ -40,6 +44,7 @@ class EntityIds(dict[tuple[bytes | Part, ...], int]):
         """Forget everything."""
         self.clear()
         self._bytes = self._records = 0
+        self._present: int | None = None
         self._numbers: dict[str, int] = {}
         self.names: list[str] = []
         self.reasons: dict[int, str] = {}
@@ -51,10 +56,18 @@ class EntityIds(dict[tuple[bytes | Part, ...], int]):
 
         The bound grows while it is reached too soon, which is when there are more entities than it lets in. Where they
         come and go it is reached late, and those that have gone are forgotten.
+
+        Where few come and go that would be hours late. So once each identity has had some records, which tells how
+        many are present, twice as many are taken for a sign that the others have gone.
         """
+        worthwhile = self._records >= max(1, _WORTHWHILE * len(self))
+        if self._present is None and worthwhile:
+            self._present = max(len(self), _FEW)
         if len(self) > self._limit or self._bytes > _MAX_BYTES:
-            if self._records < _WORTHWHILE * len(self):
+            if not worthwhile:
                 self._limit = min(2 * self._limit, _MAX_IDS)
+            self.reset()
+        elif self._present is not None and worthwhile and len(self) > _TURNOVER * self._present:
             self.reset()
         self._records += records
 

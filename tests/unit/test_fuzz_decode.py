@@ -19,6 +19,8 @@ from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.streams import StreamDefinition, entity_ids, load_streams
 from dwcp_stream.streams.decode import MAX_FRAME_ROWS, ChunkDecoder
 from dwcp_stream.streams.decoded import Decoded
+from dwcp_stream.streams.entity import encode_entity
+from dwcp_stream.streams.entity_ids import EntityIds
 from dwcp_stream.streams.nesting import MAX_DEPTH, too_deep
 from tests.fuzz.payloads import NOW, RAW, Fed, Payloads
 from tests.fuzz.properties import Accounted, check_accounting, check_cuts, decode
@@ -262,6 +264,39 @@ def test_entities_that_come_and_go_are_forgotten():
         assert len(decoder.decode(many, [None] * 500, [STAMP] * 500).entities) == 500
         most = max(most, len(decoder._identities))
     assert most < 10_000 < 300 * 50
+
+
+def test_entities_that_come_and_go_slowly_are_forgotten_too(encoded):
+    ids, most = EntityIds(CONSENSUS), 0
+    for round_ in range(1000):  # 600 at a time, each for 120 rounds
+        seen(ids, range(round_ * 5, round_ * 5 + 600))
+        most = max(most, len(ids))
+    assert most < 1500 < 1000 * 5
+    assert len(encoded) < 2 * (1000 * 5 + 600)
+
+
+def test_entities_that_stay_are_not_forgotten(encoded):
+    ids = EntityIds(CONSENSUS)
+    seen(ids, range(1), times=20)
+    for _ in range(100):
+        seen(ids, range(2000))
+    assert len(encoded) <= 2 * 2001  # what comes after a single one looks like its successors, once
+
+
+def seen(ids: EntityIds, entities: range, times: int = 1) -> None:
+    """Let each of some entities have a record, so many times."""
+    for _ in range(times):
+        ids.trim(len(entities))
+        for i in entities:
+            ids[None, str(i), None]
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """The entities that had to be encoded."""
+    made: list[object] = []
+    monkeypatch.setattr(entity_ids, "encode_entity", lambda parts: made.append(parts) or encode_entity(parts))
+    return made
 
 
 def test_more_entities_than_are_remembered_at_first_are_remembered_in_the_end():
