@@ -91,7 +91,7 @@ def create_app(
     """
     stream, kafka = pipeline.stream, settings.kafka
     source = topic_name(settings.topics.prefix, stream.topic)
-    lane = Lane(source, changelog_topic(settings, stream))
+    lane = Lane(source, changelog_topic(settings, stream), settings.max_poll_records)
     app = StreamApp(
         app_id(settings, stream),
         broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],

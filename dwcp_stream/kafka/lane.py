@@ -21,8 +21,11 @@ from structlog import get_logger
 
 from dwcp_stream.kafka.bare_records import keep_bare
 
-MAX_CHUNKS_IN_FLIGHT = 4
-"""Chunks of one partition that may wait for the agent; bounds memory, since Faust's own buffer counts events."""
+ROOM = 4
+"""Chunks of the largest size, of one partition, whose records may wait; Faust's own buffer counts events, not records.
+
+What counts is records, not chunks: a few small chunks would fill the room, and while a partition is left out of fetches
+aiokafka holds back those of its broker's other partitions for up to 100 ms."""
 
 FETCH_WAIT_MS = 100
 """Longest wait of a fetch. A fetch names only the partitions that had nothing waiting when it began, so a record of
@@ -86,10 +89,12 @@ class Lane:
         Source topic read in chunks.
     changelog
         Changelog topic; recovery reads it in chunks too.
+    most
+        Most records of a chunk.
     """
 
-    def __init__(self, topic: str, changelog: str) -> None:
-        self.topic, self.changelog = topic, changelog
+    def __init__(self, topic: str, changelog: str, most: int) -> None:
+        self.topic, self.changelog, self._room = topic, changelog, ROOM * most
         self.epoch: Counter[TP] = Counter()
         self.waiting: defaultdict[TP, deque[FetchedChunk]] = defaultdict(deque)
         self.round = 0
@@ -133,7 +138,7 @@ class Lane:
 
     def full(self, tp: TP) -> bool:
         """Tell whether no more chunks of a partition may be fetched for now."""
-        return sum(not chunk.taken for chunk in self.waiting[tp]) >= MAX_CHUNKS_IN_FLIGHT
+        return sum(len(chunk.records) for chunk in self.waiting[tp] if not chunk.taken) >= self._room
 
 
 class ReadOffsets(dict[TP, int | None]):

@@ -19,7 +19,7 @@ class Fetching:
     def __init__(self, tp, meanwhile=lambda consumer: None):
         self.tp, self.meanwhile, self.sought = tp, meanwhile, []
         self.consumer = object.__new__(LaneConsumer)
-        self.consumer.lane = Lane("t", "c")
+        self.consumer.lane = Lane("t", "c", 10)
         self.consumer.flow_active, self.consumer._active_partitions = True, {SOURCE, CHANGELOG, OTHER}
         self.consumer._buffered_partitions = set()
         self.thread = object.__new__(LaneThread)

@@ -11,7 +11,7 @@ from faust.types import TP
 
 from dwcp_stream.kafka.checkpoint import Checkpointer
 from dwcp_stream.kafka.generations import Generations
-from dwcp_stream.kafka.lane import MAX_CHUNKS_IN_FLIGHT, FetchedChunk, Lane
+from dwcp_stream.kafka.lane import ROOM, FetchedChunk, Lane
 from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.kafka.processor import ChunkProcessor
 from dwcp_stream.pipeline import Pipeline
@@ -19,6 +19,8 @@ from tests.integration import probe
 
 POOL = ThreadPoolExecutor(2)
 GENERATION = 3
+MOST = 10
+"""Most records of a chunk that is fetched."""
 
 
 class Seen:
@@ -36,7 +38,7 @@ class Bench:
     """A processor with everything around it in sight."""
 
     def __init__(self, stream, pipeline=None):
-        self.lane, self.seen, self.sought, self.sent = Lane("t", "c"), Seen(), [], []
+        self.lane, self.seen, self.sought, self.sent = Lane("t", "c", MOST), Seen(), [], []
         self.pipeline = pipeline or Pipeline(stream)
         self.pipeline.assign(0)
 
@@ -218,7 +220,7 @@ async def test_chunks_go_on_while_a_checkpoint_is_being_written(bench):
 
 
 def test_a_partition_with_enough_in_flight_is_full_until_one_is_done(bench):
-    chunks = [bench.fetch([i]) for i in range(MAX_CHUNKS_IN_FLIGHT)]
+    chunks = [bench.fetch(range(MOST * i, MOST * (i + 1))) for i in range(ROOM)]
     assert bench.lane.full(TP("t", 0))
     bench.lane.finished(chunks[0])
     assert not bench.lane.full(TP("t", 0))
@@ -339,8 +341,14 @@ async def test_chunks_are_not_put_together_over_a_hole_or_a_seek_or_beyond_the_s
     assert not later.taken
 
 
+def test_many_small_chunks_leave_room_for_more(bench):
+    for offset in range(3 * ROOM):
+        bench.fetch([offset])
+    assert not bench.lane.full(TP("t", 0))
+
+
 async def test_taken_chunks_leave_room_for_others(bench):
-    chunks = [bench.fetch([i]) for i in range(MAX_CHUNKS_IN_FLIGHT)]
+    chunks = [bench.fetch(range(MOST * i, MOST * (i + 1))) for i in range(ROOM)]
     assert bench.lane.full(TP("t", 0))
     bench.lane.gather(chunks[0], 100)
     assert not bench.lane.full(TP("t", 0))
