@@ -237,3 +237,10 @@ def test_others_work_disturbs_and_our_own_does_not(tmp_path, busy, idle, stolen,
     assert usage.others == pytest.approx((busy - own) / 200)
     assert usage.loadavg == 1.25
     assert usage.disturbed(dt) is disturbed
+
+
+def test_a_process_that_was_just_started_is_our_own(tmp_path):
+    machine = Machine(proc(tmp_path, 1000, 1000, 0, 0))
+    machine.read([])
+    proc(tmp_path, 1100, 1100, 0, 90)
+    assert machine.read([7]).others == pytest.approx(0.05)
