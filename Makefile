@@ -30,13 +30,14 @@ endef
 
 check: $(STAMP) ## Lint, types, unit and contract tests: under two minutes, no Kafka
 	$(lint)
-	$(PYTEST) tests/unit tests/contract -m "not full and not kafka" $(PARALLEL)
+	$(PYTEST) tests/unit tests/contract tests/lab -m "not full and not kafka" $(PARALLEL)
 
 test: $(STAMP) jars ## All that a change can break, on real Kafka, with coverage
 	$(lint)
 	$(PYTEST) -m "not full" $(PARALLEL) --cov --cov-report=term:skip-covered
 
-full: $(STAMP) jars ## Everything, also chaos and soak
+full: $(STAMP) jars ## Everything, also chaos, soak and the lab's etcd clusters
+	@scripts/system-packages etcd
 	$(lint)
 	$(PYTEST) --cov --cov-report=term:skip-covered
 

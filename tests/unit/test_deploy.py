@@ -146,6 +146,21 @@ def test_an_old_java_is_not_enough(bare):
     assert "maven" not in done.stderr
 
 
+def test_etcd_is_installed_without_its_service(bare):
+    (bare / "systemctl").write_text('#!/bin/bash\necho "systemctl $*" >> "$LOG"\n')
+    (bare / "systemctl").chmod(0o755)
+    sudo = bare / "sudo"
+    sudo.write_text('#!/bin/bash\nshift; "$@"\n')
+    sudo.chmod(0o755)
+    (bare / "true").symlink_to(shutil.which("true"))
+    done = run("scripts/system-packages", "etcd", path=str(bare), LOG=str(bare / "log"))
+    assert done.returncode == 0, done.stderr
+    masked, update, install = (bare / "log").read_text().splitlines()
+    assert masked == "systemctl mask etcd"
+    assert update.startswith("apt-get update")
+    assert install.endswith("etcd-server gcc libc6-dev")
+
+
 def test_what_is_there_is_left_alone(bare):
     for name, text in {"java": "echo 'openjdk version \"21\"' >&2", "mvn": "true", "python3": "true"}.items():
         (bare / name).write_text(f"#!/bin/bash\n{text}\n")
