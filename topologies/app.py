@@ -169,7 +169,6 @@ def create_app(
         send=outputs.send,
         observer=observer,
         gate=app.activator,
-        most=settings.max_poll_records,
     )
     app.checkpointer = Checkpointer(
         source=pipeline,

@@ -73,8 +73,6 @@ class ChunkProcessor:
         Hands outputs to the producer.
     gate
         Where a chunk is cut and waits, if anywhere.
-    most
-        Most records to process at once, when small chunks are put together.
     """
 
     lane: Lane
@@ -87,7 +85,6 @@ class ChunkProcessor:
     send: Callable[[Sequence[Output]], Awaitable[None]]
     observer: Observer
     gate: Gate | None = None
-    most: int = 4000
     broken: BaseException | None = None
     halted: str = ""
     """Why no chunk is taken any more although the worker goes on; no checkpoint may follow."""
@@ -108,7 +105,7 @@ class ChunkProcessor:
             async with self._turns[tp.partition]:
                 if fetched.taken:
                     return
-                records = self.lane.gather(fetched, self.most)
+                records = self.lane.gather(fetched)
                 chunk = to_chunk(tp, records)
                 for rows in pieces(chunk.values):
                     if not await self._take(tp, fetched, chunk.piece(rows), generation):

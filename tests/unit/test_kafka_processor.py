@@ -56,6 +56,12 @@ class Bench:
         )  # fmt: skip
 
     def fetch(self, offsets, partition=0):
+        """A chunk that Faust has been told of, though one before it may wait."""
+        chunk = self.chunk(offsets, partition)
+        self.lane.waiting[TP("t", partition)].append(chunk)
+        return chunk
+
+    def chunk(self, offsets, partition=0):
         records = [
             SimpleNamespace(
                 offset=o, timestamp=int(probe.EPOCH * 1000) + 10**7, timestamp_type=0,
@@ -64,9 +70,7 @@ class Bench:
             for o in offsets
         ]  # fmt: skip
         tp = TP("t", partition)
-        chunk = FetchedChunk(tp, records, self.lane.epoch[tp], self.lane.round)
-        self.lane.started(chunk)
-        return chunk
+        return FetchedChunk(tp, records, self.lane.epoch[tp], self.lane.round)
 
 
 async def confirm(records):
@@ -279,7 +283,7 @@ async def test_partitions_are_processed_side_by_side_and_each_in_order(tmp_path)
     bench = Bench(None, Meeting(probe.write_definition(tmp_path, "t")))
     bench.pipeline.assign(1)
     bench.processor.ready = lambda partition: partition in (0, 1)
-    bench.processor.most = 1  # chunks stay apart
+    bench.lane._most = 1  # chunks stay apart
     chunks = [bench.fetch([offset], partition) for offset in range(3) for partition in (0, 1)]
     await asyncio.gather(*(bench.processor(chunk, GENERATION) for chunk in chunks))
     for partition in (0, 1):
@@ -331,12 +335,12 @@ async def test_chunks_that_wait_are_processed_with_the_one_before_them(bench):
 
 @pytest.mark.parametrize(("second", "why"), [([3, 4], "hole"), ([2, 3], "seek"), ([2, 3], "size")])
 async def test_chunks_are_not_put_together_over_a_hole_or_a_seek_or_beyond_the_size(bench, second, why):
-    bench.processor.most = 3 if why == "size" else 4
+    bench.lane._most = 3 if why == "size" else 4
     first = bench.fetch([0, 1])
     if why == "seek":
         bench.lane.epoch[TP("t", 0)] += 1
     later = bench.fetch(second)
-    records = bench.lane.gather(first, bench.processor.most)
+    records = bench.lane.gather(first)
     assert [record.offset for record in records] == [0, 1]
     assert not later.taken
 
@@ -350,5 +354,32 @@ def test_many_small_chunks_leave_room_for_more(bench):
 async def test_taken_chunks_leave_room_for_others(bench):
     chunks = [bench.fetch(range(MOST * i, MOST * (i + 1))) for i in range(ROOM)]
     assert bench.lane.full(TP("t", 0))
-    bench.lane.gather(chunks[0], 100)
+    bench.lane._most = 100
+    bench.lane.gather(chunks[0])
     assert not bench.lane.full(TP("t", 0))
+
+
+async def test_records_join_a_chunk_that_waits_and_faust_hears_of_one(bench):
+    first, second, third = bench.chunk([0]), bench.chunk([1, 2]), bench.chunk([3])
+    assert [bench.lane.started(chunk) for chunk in (first, second, third)] == [True, False, False]
+    await bench.processor(first, GENERATION)
+    assert bench.seen.chunks == [([0, 1, 2, 3], 4)]
+    assert not bench.lane.waiting[TP("t", 0)]
+
+
+@pytest.mark.parametrize("why", ["begun", "taken", "hole", "seek", "rebalance", "size"])
+async def test_records_do_not_join_a_chunk_that_they_do_not_belong_to(bench, why):
+    first = bench.chunk([0, 1])
+    assert bench.lane.started(first)
+    if why == "begun":
+        bench.lane.gather(first)
+    elif why == "taken":
+        first.taken = True
+    elif why == "seek":
+        bench.lane.epoch[TP("t", 0)] += 1
+    elif why == "rebalance":
+        bench.lane.round += 1
+    elif why == "size":
+        bench.lane._most = 3
+    assert bench.lane.started(bench.chunk([3, 4] if why == "hole" else [2, 3]))
+    assert [record.offset for record in first.records] == [0, 1]
