@@ -39,6 +39,7 @@ from tests.kafka.broker import RealKafka
 CHUNK = 4000
 RECOVERED = "dwcp_recovery_entities_total"
 STATE, PREFIX, APP = "checkpoint-state", "recovery.", "bench-recovery"
+CHECKPOINTS = "dwcp_checkpoint_duration_seconds_count"
 METHOD = (
     "Checkpoint: the worker's own `Checkpointer` over a pipeline without models whose entities were all touched since\n"
     "the last one; locked is the time for which no chunk can be processed. Writing alone: the same records, encoded\n"
@@ -141,7 +142,7 @@ async def checkpoints(settings: Settings, stream: StreamDefinition, options: arg
 
 def under_ingest(metrics: dict[str, float]) -> dict[str, Any]:
     """Figures of the checkpoints that a worker wrote while it read a backlog, means of all of them."""
-    count = metrics["dwcp_checkpoint_duration_seconds_count"]
+    count = metrics[CHECKPOINTS]
     seconds, entities = metrics["dwcp_checkpoint_duration_seconds_sum"], metrics["dwcp_checkpoint_entities_total"]
     return {
         "checkpoints": count,
@@ -158,7 +159,8 @@ def recovery(bootstrap: str, streams: Path, directory: Path, options: argparse.N
     asyncio.run(fill(settings, f"{PREFIX}dwcp.telemetry.consensus", total, options.entities))
     often = {variable("checkpoint_interval"): "1"}
     with WorkerProcess(bootstrap, PREFIX, APP, streams, directory, variables=often) as worker:
-        _, metrics = worker.until(lambda m: m.get("dwcp_samples_total", 0) >= total, "processed all samples", DEADLINE)
+        worker.until(lambda m: m.get("dwcp_samples_total", 0) >= total, "processed all samples", DEADLINE)
+        _, metrics = worker.until(lambda m: m.get(CHECKPOINTS, 0) > 0, "written a checkpoint", DEADLINE)
         busy = under_ingest(metrics)
         worker.finish(total, DEADLINE)
     rates, alone, seconds, entities = [], [], [], 0.0

@@ -160,7 +160,7 @@ def test_what_is_no_secret_stays():
 @given(st.text(min_size=1), st.text(), st.text())
 def test_a_known_value_is_taken_out_of_any_text(secret, before, after):
     clean = Redactor([secret]).text(f"{before}{secret}{after}")
-    assert secret in HIDDEN or secret not in clean.replace(HIDDEN, "\0")
+    assert secret in HIDDEN or not any(secret in part for part in clean.split(HIDDEN))
 
 
 def test_the_settings_tell_their_secrets():
