@@ -15,7 +15,7 @@ from structlog import get_logger
 from dwcp_stream.errors import BrokerError, DwcpError
 from dwcp_stream.kafka.catalogue import WRITTEN, changelog, topic_name
 from dwcp_stream.kafka.outputs import KafkaOutputs
-from dwcp_stream.kafka.rights import Right, missing_rights, refused, worker_rights
+from dwcp_stream.kafka.rights import REFUSALS, Right, missing_rights, refused, worker_rights
 from dwcp_stream.kafka.topics import admin_client, create_topics, describe, partition_count, partitions_changed
 from dwcp_stream.loading import BoundModels
 from dwcp_stream.pipeline import Pipeline
@@ -206,13 +206,23 @@ async def create_worker(settings: Settings, stream: StreamDefinition, port: int)
     return app
 
 
+async def refusal(settings: Settings, stream: StreamDefinition, error: KafkaError) -> BrokerError:
+    """Return what to say of a right that was taken away while the worker ran: which, if the brokers tell."""
+    try:
+        async with admin_client(settings) as admin:
+            lacking = await missing_rights(admin, rights_of(settings, stream))
+    except (BrokerError, KafkaError):
+        lacking = []
+    return refused("Kafka", f"this user lacks {', '.join(map(str, lacking))}") if lacking else refused(str(error))
+
+
 def run_worker(settings: Settings, stream: StreamDefinition, port: int) -> int:
     """Run a worker until it is told to stop (SIGTERM, SIGINT); returns the exit code.
 
     Raises
     ------
     DwcpError
-        It cannot start, or its state cannot be read.
+        It cannot start, its state cannot be read, or its rights were taken away.
     """
     one_heap()
     loop = asyncio.new_event_loop()
@@ -225,6 +235,8 @@ def run_worker(settings: Settings, stream: StreamDefinition, port: int) -> int:
         worker.execute_from_commandline()
     except SystemExit as exit_:
         code = int(exit_.code or 0)
+    if isinstance(worker.crash_reason, REFUSALS):
+        raise asyncio.run(refusal(settings, stream, worker.crash_reason)) from worker.crash_reason
     for failure in (app.failure, app.table.data.failed):
         if isinstance(failure, DwcpError):
             raise failure
