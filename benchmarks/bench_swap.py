@@ -110,18 +110,23 @@ async def turns(app: StreamApp, seen: Seen, repository: ModelRepository, options
     stretches: dict[str, list[tuple[float, float]]] = {"swap": [], "none": []}
     memory = []
 
+    def running_out() -> bool:
+        return options.samples - seen.samples < options.samples * 0.02
+
     async def turn(kind: str, wait: Callable[[], Awaitable[None]]) -> float:
         begun = time.perf_counter()
         await wait()
         stretches[kind].append((begun, time.perf_counter()))
-        if options.samples - seen.samples < options.samples * 0.02:
+        if running_out():
             raise BenchmarkError(f"{options.samples} samples are too few for {options.swaps} swaps: raise --samples")
         return time.perf_counter() - begun
 
     for number in range(options.swaps):
         wanted = seen.swaps + partitions
         await asyncio.to_thread(repository.set_alias, MODEL, "champion", 2 - number % 2)
-        spent = await turn("swap", lambda wanted=wanted: until(lambda: seen.swaps >= wanted, "swapped"))
+        spent = await turn(
+            "swap", lambda wanted=wanted: until(lambda: seen.swaps >= wanted or running_out(), "swapped")
+        )
         await turn("none", lambda spent=spent: asyncio.sleep(spent))
         if number + 1 in (max(1, options.swaps // 4), options.swaps):
             memory.append(resident())
@@ -203,7 +208,7 @@ def text(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = options_of(__doc__)
-    parser.add_argument("--samples", type=int, default=900_000, help="samples in the topic; must outlast the swaps")
+    parser.add_argument("--samples", type=int, default=1_800_000, help="samples in the topic; must outlast the swaps")
     parser.add_argument("--entities", type=int, default=400, help="entities")
     parser.add_argument("--swaps", type=int, default=20, help="swaps of all partitions")
     parser.add_argument("--chunk", type=int, default=500, help="most records of a chunk")
