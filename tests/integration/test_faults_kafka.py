@@ -123,6 +123,7 @@ async def test_gaps_that_transactions_leave_in_the_offsets(site) -> None:
     await run.processing(0.3)
     worker.kill()
     worker = run.start()
+    await run.ready(worker)  # TERM before that may meet a process that does not listen yet
     # the last offset is a marker that no reader ever sees, so the lag stays at one for each partition
     await wait_until(lambda: seen_all(run, worker), lambda: f"all samples processed\n{worker.tail()}")
     assert await worker.terminate() == 0, worker.tail()

@@ -208,7 +208,7 @@ async def test_a_refused_version_keeps_the_one_before_and_is_told(site) -> None:
     assert await worker.metric("dwcp_model_refusals_total") == 1, "once, not at every look"
     assert await worker.metric("dwcp_pba_model_version") == 1
     assert await worker.metric("dwcp_model_swaps_total") == 0
-    assert (await worker.get("/health/ready"))[0] == 200
+    await run.ready(worker)
 
     good = publish(site, factor=1.2)
     await told(run, worker, "loaded", good)
