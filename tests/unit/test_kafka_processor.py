@@ -88,6 +88,19 @@ def checkpointer(bench, write=confirm):
     )  # fmt: skip
 
 
+def slow(tmp_path):
+    """A bench whose chunks take until an event is set, one that tells when a chunk has begun, and that event."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Pipeline):
+        def process(self, *args):
+            begun.set()
+            assert go_on.wait(10)
+            return super().process(*args)
+
+    return Bench(None, Slow(probe.write_definition(tmp_path, "t"))), begun, go_on
+
+
 @pytest.fixture
 def bench(tmp_path):
     return Bench(probe.write_definition(tmp_path, "t"))
@@ -165,15 +178,7 @@ async def test_a_bug_in_the_pipeline_stops_everything(tmp_path):
 
 async def test_a_partition_revoked_while_a_chunk_is_processed_does_not_come_back_empty(tmp_path):
     """Its state would be that of the chunk alone, with the highest offsets of all: it would win over the real one."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    class Slow(Pipeline):
-        def process(self, *args):
-            begun.set()
-            assert go_on.wait(10)
-            return super().process(*args)
-
-    bench = Bench(None, Slow(probe.write_definition(tmp_path, "t")))
+    bench, begun, go_on = slow(tmp_path)
     under_way = asyncio.create_task(bench.processor(bench.fetch([0, 1]), GENERATION))
     assert await asyncio.to_thread(begun.wait, 10)
     bench.pipeline.revoke(0)
@@ -184,15 +189,7 @@ async def test_a_partition_revoked_while_a_chunk_is_processed_does_not_come_back
 
 async def test_a_checkpoint_waits_for_the_first_chunk_of_a_partition_that_has_not_moved(tmp_path):
     """The last one before the partition goes to another worker would else leave that chunk out, outputs and all."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    class Slow(Pipeline):
-        def process(self, *args):
-            begun.set()
-            assert go_on.wait(10)
-            return super().process(*args)
-
-    bench = Bench(None, Slow(probe.write_definition(tmp_path, "t")))
+    bench, begun, go_on = slow(tmp_path)
     chunk = asyncio.create_task(bench.processor(bench.fetch([0, 1]), GENERATION))
     assert await asyncio.to_thread(begun.wait, 10)
     last = asyncio.create_task(checkpointer(bench)())
