@@ -149,6 +149,7 @@ def create_app(
         ends=lambda numbers: source_ends(app, numbers),
         refused=observer.refused,
         running=lambda: not app.should_stop,
+        end=lambda number: lane.end_offsets.get(TP(source, number)),
     )
     app.table.take_over = app.activator.take_over
 

@@ -35,8 +35,9 @@ from dwcp_stream.scoring import Model
 log = get_logger(__name__)
 
 MARGIN_SECONDS = 0.5
-"""How far ahead of the position an activation lies, by the rate at which the partition moved lately: some round trips
-to a broker. A partition that stands still moves to the version with its next sample."""
+"""How far ahead of the position an activation lies: some round trips to a broker, by the rate at which the partition
+moved lately, but no further than its log will reach by then. So a partition that stands still moves to the version with
+its next sample, and one that has just worked off a backlog need not wait for as many samples again."""
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.25, 5.0
 
@@ -47,6 +48,15 @@ class Hold:
 
     offset: int
     released: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far a partition and its log were at some time."""
+
+    at: float
+    position: int
+    end: int | None
 
 
 @dataclass(slots=True)
@@ -71,6 +81,8 @@ class Activator:
         Told of a version that the state names and that cannot be loaded, with the version taken instead.
     running
         False once the worker stops: nothing is tried again then.
+    end
+        Where a partition's log ended when it was last heard of, None if that is not known.
     clock
         Seconds, for the rate of partitions.
     """
@@ -83,10 +95,11 @@ class Activator:
     ends: Callable[[Sequence[int]], Awaitable[Mapping[int, int]]]
     refused: Callable[[Activation, ModelError, Model], None]
     running: Callable[[], bool] = lambda: True
+    end: Callable[[int], int | None] = lambda _: None
     clock: Callable[[], float] = time.monotonic
     holds: dict[int, Hold] = field(default_factory=dict)
     _terms: dict[int, int] = field(default_factory=dict)
-    _seen: "WeakKeyDictionary[Partition, tuple[float, int]]" = field(default_factory=WeakKeyDictionary)
+    _seen: "WeakKeyDictionary[Partition, Seen]" = field(default_factory=WeakKeyDictionary)
     _first: dict[int, bool] = field(default_factory=dict)
     _replayed: "WeakKeyDictionary[Partition, int]" = field(default_factory=WeakKeyDictionary)
 
@@ -144,7 +157,7 @@ class Activator:
         for partition, state in moving.items():
             async with self.locks[partition]:
                 if self._owned(partition, state):
-                    schedules[partition] = schedule = self._schedule(state)
+                    schedules[partition] = schedule = self._schedule(partition, state)
                     self.holds[partition] = Hold(max(schedule[-1].offset, state.position or 0))
         # If this is cut off the holds stay: what was written may be durable, so no sample may be scored otherwise.
         generation, models = self.store.member_of, {(m.name, m.version): m for m in self.pipeline.models}
@@ -157,17 +170,18 @@ class Activator:
                     moving[partition].plan(schedule, found)
                 self.holds.pop(partition).released.set()
         now = self.clock()
-        for state in states.values():
-            self._seen[state] = now, state.position or 0
+        for partition, state in states.items():
+            self._seen[state] = Seen(now, state.position or 0, self.end(partition))
         return len(schedules)
 
     def _owned(self, partition: int, state: Partition) -> bool:
         return partition in self.store.ready and self.pipeline.partitions.get(partition) is state
 
-    def _schedule(self, state: Partition) -> Schedule:
+    def _schedule(self, partition: int, state: Partition) -> Schedule:
         """Return a partition's schedule with what it is to move to, and nothing that no reader needs any more."""
-        earliest = [a.offset + 1 for a in active(state.schedule, state.position or 0).values()]
-        offset = max([self._ahead(state), self._replayed[state], *earliest, *(a.offset for a in state.coming)])
+        taken = [a.offset + 1 for a in active(state.schedule, state.position or 0).values()]
+        taken += [a.offset for a in state.coming]
+        offset = max([self._ahead(partition, state), self._replayed[state], *taken])
         planned = [Activation(offset, m.name, m.version) for m in self._others(state)]
         return schedule_of([*needed(state.schedule, state.confirmed or 0), *planned])
 
@@ -176,11 +190,14 @@ class Activator:
         last = {a.model: a.version for a in state.schedule}
         return [m for m in self.pipeline.models if m.name in state.models and last.get(m.name) != m.version]
 
-    def _ahead(self, state: Partition) -> int:
-        now, position = self.clock(), state.position or 0
-        then, before = self._seen.get(state, (now, position))
-        rate = (position - before) / (now - then) if now > then else 0.0
-        return position + int(rate * MARGIN_SECONDS)
+    def _ahead(self, partition: int, state: Partition) -> int:
+        now, position, end = self.clock(), state.position or 0, self.end(partition)
+        before = self._seen.get(state, Seen(now, position, end))
+        margin = MARGIN_SECONDS / (now - before.at) if now > before.at else 0.0
+        ahead = position + int((position - before.position) * margin)
+        if end is None or before.end is None:
+            return ahead
+        return max(position, min(ahead, end + int((end - before.end) * margin)))
 
     async def _ask_ends(self, states: Mapping[int, Partition]) -> None:
         """Ask how far a former owner can have scored: samples up to the end of the log keep their version."""

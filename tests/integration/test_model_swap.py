@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from dwcp_stream.activations import Activation, decode_schedule, schedule_of
+from dwcp_stream.activations import Activation, Schedule, decode_schedule, schedule_of
 from dwcp_stream.backtest import published
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.kafka.generations import VERSIONS_KEY, split_key
@@ -24,24 +24,33 @@ from tests.integration.workers import PARTITIONS, Run, Site, WorkerProcess
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
-async def written_schedules(run: Run) -> dict[int, dict[int, Activation]]:
-    """By partition and offset, every activation that was ever written; of two at one offset the later."""
-    found: dict[int, dict[int, Activation]] = defaultdict(dict)
+async def schedules_written(run: Run) -> dict[int, list[Schedule]]:
+    """By partition, every schedule that was ever written, in order."""
+    found: dict[int, list[Schedule]] = defaultdict(list)
     for record in await read_topic(run.settings, run.changelog):
         if record.value is not None and split_key(record.key)[0] == VERSIONS_KEY:
-            found[record.partition] |= {a.offset: a for a in decode_schedule(record.value).activations}
+            found[record.partition].append(decode_schedule(record.value).activations)
     return found
 
 
-async def planned(run: Run, worker: WorkerProcess, version: int) -> dict[int, dict[int, Activation]]:
+def activations(schedules: list[Schedule]) -> dict[int, Activation]:
+    """By offset, what was in effect there once: what a later schedule leaves out at its end was taken back."""
+    found: dict[int, Activation] = {}
+    for schedule in schedules:
+        kept = {offset: a for offset, a in found.items() if offset <= schedule[-1].offset}
+        found = kept | {a.offset: a for a in schedule}
+    return found
+
+
+async def planned(run: Run, worker: WorkerProcess, version: int) -> dict[int, Schedule]:
     """Wait until every partition's schedule ends with a version."""
-    found: dict[int, dict[int, Activation]] = {}
+    found: dict[int, Schedule] = {}
 
     async def check() -> bool:
         nonlocal found
         assert worker.running, worker.tail()
-        found = await written_schedules(run)
-        return len(found) == PARTITIONS and all(s[max(s)].version == version for s in found.values())
+        found = {partition: schedules[-1] for partition, schedules in (await schedules_written(run)).items()}
+        return len(found) == PARTITIONS and all(schedule[-1].version == version for schedule in found.values())
 
     await wait_until(check, lambda: f"activations of version {version}\n{worker.tail()}", every=0.0)
     return found
@@ -69,8 +78,8 @@ async def undisturbed(site: Site, run: Run) -> tuple[dict[str, dict], dict[str, 
     for record in await read_topic(site.settings, site.source):
         by_partition[record.partition].append(record)
     held, found, snapshots = [], {}, {}
-    for partition, at_offset in (await written_schedules(run)).items():
-        schedule = schedule_of(at_offset.values())
+    for partition, schedules in (await schedules_written(run)).items():
+        schedule = schedule_of(activations(schedules).values())
         known = {a: models.load(a.model, a.version) for a in schedule}
         held.append(known)
         pipeline.restore(partition, None, {}, schedule, known)
@@ -114,7 +123,7 @@ async def test_killed_before_and_after_a_swap(site) -> None:
     schedules = await planned(run, first, 2)
     first.kill()
     committed = {tp.partition: offset for tp, offset in (await run.committed()).items()}
-    second_from = {p: max(s) for p, s in schedules.items()}
+    second_from = {p: s[-1].offset for p, s in schedules.items()}
     assert any(committed.get(p, 0) < at for p, at in second_from.items()), "it was killed too late to show anything"
 
     assert publish(site, remembers=True) == 3
@@ -122,7 +131,8 @@ async def test_killed_before_and_after_a_swap(site) -> None:
     schedules = await planned(run, second, 3)
     ends = {tp.partition: end for tp, end in (await run.ends(site.source)).items()}
     third_from = {p: max(end, second_from[p]) for p, end in ends.items()}
-    assert {p: max(s) for p, s in schedules.items()} == third_from, "what was in the log may have been scored already"
+    planned_from = {p: s[-1].offset for p, s in schedules.items()}
+    assert planned_from == third_from, "what was in the log may have been scored already"
     await site.write(telemetry, 150)
     await alerting(run, second, 3)
     second.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -214,6 +215,15 @@ def wrong(request, secured, site, tmp_path, monkeypatch) -> tuple[dict[str, str]
     return environment, what, remedy
 
 
+@pytest.fixture
+def left_open() -> Iterator[None]:
+    """aiokafka closes a connection whose login fails without waiting, so TLS may outlive the command's event loop."""
+    yield
+    gc.collect()  # here, where the warnings are ignored
+
+
+@pytest.mark.filterwarnings("ignore:unclosed (transport|<socket):ResourceWarning")
+@pytest.mark.usefixtures("left_open")
 @pytest.mark.parametrize("wrong", WRONG, indirect=True)
 def test_what_is_wrong_is_one_line_with_the_remedy(wrong, monkeypatch, capfd) -> None:
     environment, what, remedy = wrong

@@ -39,12 +39,14 @@ class Bench:
         self.pipeline = Pipeline(site.stream, [self.models[1]])
         self.store = SimpleNamespace(ready=set(), member_of=GENERATION, changelog={}, generations={})
         self.written, self.refused, self.end, self.now = [], [], 0, 0.0
+        self.log_end = None
         self.confirm, self.failures = asyncio.Event(), []
         self.confirm.set()
         self.writing, self.limits = asyncio.Event(), []
         self.activator = Activator(
             pipeline=self.pipeline, store=self.store, locks=PartitionLocks(), load=site.load, write=self.write,
             ends=self.ends, refused=lambda *a: self.refused.append(a), clock=lambda: self.now,
+            end=lambda _: self.log_end,
         )  # fmt: skip
 
     async def write(self, records):
@@ -129,6 +131,29 @@ async def test_chunks_go_on_while_the_activation_is_on_its_way_and_stop_at_its_o
     (swap,) = bench.process(ahead, 120).swaps
     assert (swap.before, swap.version, swap.offset) == (1, 2, ahead)
     assert await bench.activator.follow() == 0
+
+
+@pytest.mark.parametrize(("log_end", "offset"), [(100, 100), (150, 150), (100_000, 100 + 1_000), (20, 100)])
+async def test_after_a_backlog_a_partition_moves_no_later_than_its_log_ends(bench, log_end, offset):
+    await bench.assign()
+    bench.log_end = log_end
+    await bench.activator.follow()
+    bench.process(0, 100)
+    bench.now = 0.1 * MARGIN_SECONDS
+    bench.pipeline.serve(bench.models[2])
+    await bench.activator.follow()
+    assert bench.last().activations[-1] == Activation(offset, probe.MODEL, 2)
+
+
+async def test_samples_that_arrive_meanwhile_are_counted_to_the_log(bench):
+    await bench.assign()
+    bench.log_end = 90
+    await bench.activator.follow()
+    bench.process(0, 100)
+    bench.now, bench.log_end = MARGIN_SECONDS, 110
+    bench.pipeline.serve(bench.models[2])
+    await bench.activator.follow()
+    assert bench.last().activations[-1] == Activation(130, probe.MODEL, 2)
 
 
 async def test_an_idle_partition_moves_with_its_next_sample(bench):
