@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from itertools import dropwhile, islice
 from typing import Any
 
@@ -101,6 +102,7 @@ class Lane:
         self.waiting: defaultdict[TP, deque[FetchedChunk]] = defaultdict(deque)
         self.round = 0
         self.drained = asyncio.Event()
+        self.room_again: Callable[[TP], None] | None = None
         self.checkpoint: Callable[[], Awaitable[Mapping[TP, int]]] | None = None
         self.positions: Callable[[], Mapping[TP, int]] | None = None
         self.end_offsets: dict[TP, int] = {}
@@ -142,8 +144,11 @@ class Lane:
     def finished(self, chunk: FetchedChunk) -> None:
         """Forget a chunk the agent is done with, whether processed or found stale."""
         if chunk.round == self.round:
-            self.waiting[TP(chunk.topic, chunk.partition)].remove(chunk)
+            tp = TP(chunk.topic, chunk.partition)
+            self.waiting[tp].remove(chunk)
             self.drained.set()
+            if self.room_again is not None and not self.full(tp):
+                self.room_again(tp)
 
     def clear(self) -> None:
         """Forget the waiting chunks: Faust empties its queues at a rebalance without telling."""
@@ -225,6 +230,21 @@ class LaneThread(AIOKafkaConsumerThread):
                 taken[tp] = records
         return taken
 
+    def want(self, wanted: set[TP], tp: TP) -> None:
+        """Add a partition to those that a fetch under way waits for, from the worker's thread.
+
+        The fetch ends with the first records of those it was begun for. While one of them is idle, the others, full
+        when it began, would run dry.
+        """
+        self.thread_loop.call_soon_threadsafe(self._want, wanted, tp)
+
+    def _want(self, wanted: set[TP], tp: TP) -> None:
+        if tp not in wanted:
+            wanted.add(tp)
+            fetcher = self._consumer._fetcher
+            for waiter in fetcher._fetch_waiters:
+                fetcher._notify(waiter)
+
     def _give_back(self, consumer: Any, tp: TP, offset: int) -> None:
         """Put the position back to before records that Faust would drop.
 
@@ -259,6 +279,8 @@ class LaneConsumer(KafkaConsumer):
         """Tell whether records taken now would be handed over; asked in the consumer's thread."""
         return bool(self.flow_active) and (tp in (self._active_partitions or ()) or tp in self._buffered_partitions)
 
+    _thread: LaneThread
+
     def _new_consumer_thread(self) -> LaneThread:
         return LaneThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -270,7 +292,12 @@ class LaneConsumer(KafkaConsumer):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(lane.drained.wait(), timeout)
             return {}
-        fetched = await super()._getmany(wanted, timeout)
+        if len(wanted) < len(active_partitions or ()):
+            lane.room_again = partial(self._thread.want, wanted)
+        try:
+            fetched = await super()._getmany(wanted, timeout)
+        finally:
+            lane.room_again = None
         taken = {}
         for tp, records in fetched.items():
             if not isinstance(records[0], FetchedChunk):

@@ -168,3 +168,67 @@ async def test_a_commit_asked_for_while_another_is_under_way_follows_it():
     go_on.set()
     assert await asyncio.gather(*under_way) == [True, True]
     assert begun == [True, False]
+
+
+class Waiting:
+    """Records of partition 1 are there, but the fetch under way began for partition 0, which is idle."""
+
+    def __init__(self, monkeypatch):
+        self.lane = Lane("t", "c", 10)
+        self.consumer, self.thread = object.__new__(LaneConsumer), object.__new__(LaneThread)
+        self.consumer.lane, self.consumer._thread = self.lane, self.thread
+        self._fetch_waiters, self.began = set(), asyncio.Event()
+        self.thread.thread_loop = asyncio.get_running_loop()
+        self.thread._consumer = SimpleNamespace(_fetcher=self)
+        self.full = [self.chunk(offset) for offset in (0, 10, 20, 30)]
+        for chunk in self.full:
+            chunk.begun = True
+            assert self.lane.started(chunk)
+        monkeypatch.setattr(self.consumer, "highwater", lambda tp: 60, raising=False)
+        monkeypatch.setattr(LaneConsumer.__base__, "_getmany", lambda _, tps, timeout: self.getmany(tps))
+
+    def chunk(self, offset):
+        records = [SimpleNamespace(offset=o, timestamp=0, timestamp_type=0) for o in range(offset, offset + 10)]
+        return FetchedChunk(TP("t", 1), records, 0, 0)
+
+    def _notify(self, waiter):
+        if not waiter.done():
+            waiter.set_result(None)
+
+    async def getmany(self, wanted):
+        while TP("t", 1) not in wanted:
+            self.began.set()
+            waiter = asyncio.get_running_loop().create_future()
+            self._fetch_waiters.add(waiter)
+            await waiter
+            self._fetch_waiters.discard(waiter)
+        return {TP("t", 1): [self.chunk(40)]}
+
+
+async def test_a_fetch_that_waits_for_an_idle_partition_takes_those_that_have_room_again(monkeypatch):
+    """Else the others would run dry until the idle one gets a record, or for Faust's whole second."""
+    waiting = Waiting(monkeypatch)
+    fetch = asyncio.create_task(waiting.consumer._getmany({SOURCE, TP("t", 1)}, 1.0))
+    await waiting.began.wait()
+    waiting.lane.finished(waiting.full[0])
+    taken = await asyncio.wait_for(fetch, 10)
+    assert [r.offset for r in taken[TP("t", 1)][0].records] == list(range(40, 50))
+    waiting.lane.finished(waiting.full[1])  # no fetch is under way
+    assert not waiting._fetch_waiters
+
+
+async def test_a_partition_that_is_still_full_wakes_nobody():
+    lane, woken = Lane("t", "c", 10), []
+    lane.room_again = woken.append
+    chunks = [
+        FetchedChunk(SOURCE, [SimpleNamespace(offset=o, timestamp=0, timestamp_type=0)] * 10, 0, 0)
+        for o in range(0, 60, 10)
+    ]
+    for chunk in chunks:
+        chunk.begun = True
+        lane.started(chunk)
+    for chunk in chunks[:2]:
+        lane.finished(chunk)
+    assert woken == []
+    lane.finished(chunks[2])
+    assert woken == [SOURCE]
