@@ -19,7 +19,8 @@ LIMIT_MS = 20.0
 def publish(repository: Path, streams: Path) -> None:
     """Publish the model into a new repository and make it the only one of the stream in `streams`."""
     file = streams / "consensus.toml"
-    file.write_text(f'{file.read_text(encoding="utf-8")}\n[[models]]\nname = "{NAME}"\ntask = "anomaly"\n', "utf-8")
+    text = file.read_text(encoding="utf-8").removeprefix("models = []\n")
+    file.write_text(f'{text}\n[[models]]\nname = "{NAME}"\ntask = "anomaly"\n', "utf-8")
     stream = load_stream(file)
     field = stream.fields[stream.field_index(FIELD)]
     described = [{"name": FIELD, "kind": field.kind, "unit": field.unit, "vocabulary": []}]

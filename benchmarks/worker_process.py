@@ -50,7 +50,10 @@ def stream_copy(directory: Path, name: str = "consensus", *, models: bool = True
 def _copied(directory: Path, name: str, keep: Callable[[str], bool], **keys: float) -> Path:
     text = (ROOT / "config" / "streams" / f"{name}.toml").read_text(encoding="utf-8")
     tables = re.split(r"(?m)^(?=\[)", text)
-    text = "".join(table for table in tables if not table.startswith("[[models]]") or keep(table))
+    kept = [table for table in tables if not table.startswith("[[models]]") or keep(table)]
+    if not any(table.startswith("[[models]]") for table in kept):
+        kept.insert(0, "models = []\n")
+    text = "".join(kept)
     for key, value in keys.items():
         text, found = re.subn(rf"(?m)^{key} = \S+", f"{key} = {value}", text)
         if found != 1:

@@ -6,9 +6,10 @@ from structlog import get_logger
 
 from dwcp_stream.errors import ConfigError, ModelError
 from dwcp_stream.registry import ModelRepository
-from dwcp_stream.scoring import Model
+from dwcp_stream.scoring import UNTRAINED, Model
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import ModelBinding, StreamDefinition, load_streams
+from dwcp_stream.untrained import untrained_model
 
 LAST_GOOD = "last_good"
 
@@ -63,16 +64,25 @@ class BoundModels:
         return [self._first(binding) for binding in self.stream.models]
 
     def load(self, name: str, which: str | int) -> Model:
-        """Load a version by number or alias; ModelError if it is refused."""
-        version = self.repository.resolve(name, which)
+        """Load a version by number or alias; ModelError if it is refused.
+
+        The alias of an anomaly model that has no version at all means the detector that needs no training.
+        """
+        binding = next(binding for binding in self.stream.models if binding.name == name)
+        untrained = binding.task == "anomaly" and not self.repository.versions(name)
+        if which == UNTRAINED or (untrained and which == binding.alias):
+            version = UNTRAINED
+        else:
+            version = self.repository.resolve(name, which)
         model = self._held.get((name, version))
         if model is None:
-            model = self._held[name, version] = self.repository.load(name, version).bind(self.stream)
+            found = self.repository.load(name, version) if version else untrained_model(self.stream, binding)
+            model = self._held[name, version] = found.bind(self.stream)
         return model
 
     def _first(self, binding: ModelBinding) -> Model:
         try:
-            return self.load(binding.name, binding.alias)
+            model = self.load(binding.name, binding.alias)
         except ModelError as error:
             if LAST_GOOD not in self.repository.aliases(binding.name):
                 raise
@@ -85,4 +95,10 @@ class BoundModels:
                 error_type=error.error_type,
                 stage=error.stage,
             )
-            return model
+        if model.degraded:
+            log.warning(
+                "no version is published; a detector that learns as it goes stands in",
+                model=binding.name,
+                models=str(self.repository.root),
+            )
+        return model

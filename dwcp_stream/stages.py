@@ -91,10 +91,10 @@ class Stage:
         scored = found.scored
         slots, ts = found.adv_slot[scored], found.adv_ts[scored]
         windows, times = found.windows(), found.times()
-        verdicts = self._score(state, slots, windows, times)
+        verdicts, memory = self._score(state, slots, windows, times)
         transitions = state.alerts[self.model.name].observe(slots, ts, verdicts.score)
         if transitions:
-            self._alert(state, found, transitions, windows, times, verdicts, result)
+            self._alert(state, found, transitions, windows, times, verdicts, memory, result)
         errors = self._forecast(state, found, windows, verdicts, result)
         self._incident(state, slots, ts, verdicts, result)
         self._watch(state, found, verdicts, errors)
@@ -125,20 +125,25 @@ class Stage:
 
     # --- steps ------------------------------------------------------------------------------------------
 
-    def _score(self, state: Partition, slots: I64, windows: F32, times: NDArray[np.float64]) -> Verdicts:
+    def _score(
+        self, state: Partition, slots: I64, windows: F32, times: NDArray[np.float64]
+    ) -> tuple[Verdicts, F32 | None]:
+        """Return the verdicts, and what the model remembered before each."""
         memory = state.states.get(self.model.name)
         if memory is None or not len(slots):
-            return self.model.score(windows, times)
+            return self.model.score(windows, times), None
         joined: dict[str, NDArray[np.float32]] = {}
+        before = np.empty((len(slots), memory.size), np.float32)
         for chosen in rounds(slots):  # an entity's next window needs the state its last one left
-            verdicts = self.model.score(windows[chosen], times[chosen], memory.read(slots[chosen]))
+            before[chosen] = memory.read(slots[chosen])
+            verdicts = self.model.score(windows[chosen], times[chosen], before[chosen])
             if verdicts.state_out is not None:
                 memory.write(slots[chosen], verdicts.state_out)
             for part in fields(Verdicts):
                 found = getattr(verdicts, part.name)
                 if found is not None:
                     joined.setdefault(part.name, np.empty((len(slots), *found.shape[1:]), found.dtype))[chosen] = found
-        return Verdicts.of(joined)
+        return Verdicts.of(joined), before
 
     def _alert(
         self,
@@ -148,10 +153,11 @@ class Stage:
         windows: F32,
         times: NDArray[np.float64],
         verdicts: Verdicts,
+        memory: F32 | None,
         result: StageResult,
     ) -> None:
         rows = np.array([t.index for t in transitions], np.int64)
-        contributions = self.model.explain(windows[rows], times[rows])
+        contributions = self.model.explain(windows[rows], times[rows], None if memory is None else memory[rows])
         for i, transition in enumerate(transitions):
             row = transition.index
             output = build_alert(
@@ -162,6 +168,7 @@ class Stage:
                 expected=None if verdicts.expected is None else verdicts.expected[row],
                 contribution=None if contributions is None else contributions[i],
                 kind=self._kind(verdicts, row),
+                state="degraded" if self.model.degraded else "scored",
             )
             result.outputs.append(output)
             result.telling.append((output, int(found.adv_sample[found.scored[row]])))

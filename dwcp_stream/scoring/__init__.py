@@ -6,7 +6,7 @@ What belongs here runs a model that has been verified already. Finding, checking
 """
 
 from dwcp_stream.scoring.batching import BATCH_QUANTUM, MAX_BATCH, rounds
-from dwcp_stream.scoring.model import Model
+from dwcp_stream.scoring.model import UNTRAINED, Model
 from dwcp_stream.scoring.session import SessionOptions, make_session
 from dwcp_stream.scoring.state import ModelState
 from dwcp_stream.scoring.verdicts import Verdicts
@@ -14,6 +14,7 @@ from dwcp_stream.scoring.verdicts import Verdicts
 __all__ = [
     "BATCH_QUANTUM",
     "MAX_BATCH",
+    "UNTRAINED",
     "Model",
     "ModelState",
     "SessionOptions",

@@ -15,6 +15,9 @@ from dwcp_stream.streams import StreamDefinition
 if TYPE_CHECKING:
     from dwcp_stream.registry.manifest import Manifest
 
+UNTRAINED = 0
+"""Version of a model that nobody has trained: it learns as it goes, see `untrained`."""
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
@@ -49,6 +52,11 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<Model {self.name} version {self.version}: {self.task} on {self.stream}>"
+
+    @property
+    def degraded(self) -> bool:
+        """Whether it only stands in for a model that has not been trained yet."""
+        return self.version == UNTRAINED
 
     @property
     def explains(self) -> bool:

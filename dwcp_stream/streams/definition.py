@@ -37,10 +37,12 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ModelBinding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model that scores this stream's windows.
 
-    `horizons` are in steps; `label` is the column of a training file that says whether the row is abnormal.
+    `horizons` are in steps; `label` is the column of a training file that says whether the row is abnormal. A file
+    may leave out the name (then it is STREAM-TASK), and of a forecast the targets (all measured fields) and the
+    horizons (one step).
     """
 
-    name: str
+    name: str = ""
     task: Task
     alias: str = "champion"
     targets: tuple[str, ...] = ()

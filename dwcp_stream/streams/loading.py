@@ -7,6 +7,7 @@ import msgspec
 
 from dwcp_stream.errors import UNREADABLE, ConfigError
 from dwcp_stream.streams.checks import problems
+from dwcp_stream.streams.defaults import completed
 from dwcp_stream.streams.definition import StreamDefinition
 
 # msgspec ends its messages with the place, as "... - at `$.fields[3].min`"
@@ -33,6 +34,7 @@ def load_stream(path: Path | str) -> StreamDefinition:
         ) from error
     try:
         stream = msgspec.toml.decode(text, type=StreamDefinition)
+        says_models = "models" in msgspec.toml.decode(text)
     except msgspec.ValidationError as error:
         what, key = _place(str(error))
         raise ConfigError(what, where=f"{path}: {key}", remedy=_remedy(what)) from error
@@ -40,6 +42,7 @@ def load_stream(path: Path | str) -> StreamDefinition:
         raise ConfigError(
             f"not valid TOML: {error}", where=str(path), remedy="Correct the line that is named"
         ) from error
+    stream = completed(stream, says_models=says_models)
     for problem in problems(stream):
         raise ConfigError(problem.what, where=f"{path}: {problem.key}", remedy=problem.remedy)
     return stream

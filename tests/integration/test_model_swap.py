@@ -253,3 +253,24 @@ async def test_a_version_that_is_gone_gives_way_and_is_told(site) -> None:
     final = await run.final()
     assert final.transitions == telemetry.transitions()
     assert {alert["model_version"] for alert in final.alerts.values()} == {1, 2}
+
+
+async def test_a_stream_without_a_version_is_watched_until_one_is_published(site) -> None:
+    telemetry = Telemetry(40, 300)
+    (site.directory / "models").rename(site.directory / "none-yet")
+    await site.create()
+    await site.write(telemetry, 0, 150)
+    run = await site.run(DWCP_MODELS_INTERVAL="0.05")
+    worker = run.start()
+    assert (await told(run, worker, "loaded", 0))["model"] == probe.MODEL
+    await run.caught_up()
+    assert publish(site) == 1
+    await told(run, worker, "loaded", 1)
+    await planned(run, worker, 1)
+    await site.write(telemetry, 150)
+    await run.caught_up()
+    assert await worker.metric("dwcp_model_swaps_total") == PARTITIONS
+    assert await worker.terminate() == 0, worker.tail()
+    await assert_as_undisturbed(site, run)
+    assert 1 in {alert["model_version"] for alert in await alerts(run)}
+    assert {alert["state"] for alert in await alerts(run) if alert["model_version"] == 0} <= {"degraded"}

@@ -75,7 +75,8 @@ def test_mode_and_tier_vocabularies_agree_between_streams(shipped: dict[str, Str
 
 def test_a_minimal_definition_has_defaults(tmp_path: Path) -> None:
     stream = load_stream(write(tmp_path, MINIMAL))
-    assert (stream.time, stream.stride, stream.irregular, stream.models) == ("ts", 1, False, ())
+    assert (stream.time, stream.stride, stream.irregular) == ("ts", 1, False)
+    assert [(model.name, model.task) for model in stream.models] == [(f"{stream.name}-anomaly", "anomaly")]
     assert stream.alert.resolve_below == 0.8
 
 
@@ -102,7 +103,8 @@ def test_a_minimal_definition_has_defaults(tmp_path: Path) -> None:
         (('name = "load"', 'name = "load"\n[[fields]]\nname = "load"'), "fields[1].name"),
         (('name = "load"', 'name = "load"\n[alert]\nresolve_below = 1.5'), "alert.resolve_below"),
         (('name = "load"', 'name = "load"\n[alert]\nmin_duration = nan'), "alert.min_duration"),
-        (('name = "load"', 'name = "load"\n[[models]]\nname = "m"\ntask = "forecast"'), "models[0].targets"),
+        (('name = "load"', 'name = "l"\n[[models]]\ntask = "forecast"\nhorizons = [2, 1]'), "models[0].horizons"),
+        (('name = "load"', 'name = "l"\nvocabulary = ["a"]\n[[models]]\ntask = "forecast"'), "models[0].targets"),
         (('name = "load"', 'name = "load"\n[[models]]\nname = "m"\ntask = "guess"'), "models[0].task"),
         (('name = "load"', 'name = "load"\n[[models]]\nname = "../m"\ntask = "anomaly"'), "models[0].name"),
     ],
