@@ -58,7 +58,8 @@ def records(stream, rows=300, fault=range(200, 230), entities=("a", "b")):
     for t in range(rows):
         for entity in entities:
             cpu = 0.4 + 0.05 * rng.standard_normal() + (0.5 if t in fault and entity == "a" else 0.0)
-            row = {"server": entity, "ts": 1e9 + 60 * t, "cpu": cpu, "memory": 900 + rng.standard_normal(), "role": "db"}
+            memory = 900 + rng.standard_normal()
+            row = {"server": entity, "ts": 1e9 + 60 * t, "cpu": cpu, "memory": memory, "role": "db"}
             yield entity.encode(), msgspec.json.encode(row), int(1000 * row["ts"])
 
 
@@ -154,9 +155,7 @@ def test_a_window_gets_the_same_bits_in_any_batch():
 def test_a_fault_is_seen_before_anything_was_trained_and_said_to_be_seen_so(define, tmp_path, chunk_records):
     stream = define()
     table = VerdictTable()
-    pipeline = Pipeline(
-        stream, bound_models(Settings(models_dir=tmp_path), stream), check_ahead=False, recorder=table
-    )
+    pipeline = Pipeline(stream, bound_models(Settings(models_dir=tmp_path), stream), check_ahead=False, recorder=table)
     results = list(backtest(pipeline, records(stream), chunk_records=chunk_records))
     alerts = [published(o) for r in results for o in r.outputs if o.topic == "anomalies"]
     firing = [a for a in alerts if a["action"] == "firing" and a["entity"] == "a"]
