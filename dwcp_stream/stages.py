@@ -91,10 +91,10 @@ class Stage:
         scored = found.scored
         slots, ts = found.adv_slot[scored], found.adv_ts[scored]
         windows, times = found.windows(), found.times()
-        verdicts = self._score(state, slots, windows, times)
+        verdicts, before = self._score(state, slots, windows, times)
         transitions = state.alerts[self.model.name].observe(slots, ts, verdicts.score)
         if transitions:
-            self._alert(state, found, transitions, windows, times, verdicts, result)
+            self._alert(state, found, transitions, windows, times, before, verdicts, result)
         errors = self._forecast(state, found, windows, verdicts, result)
         self._incident(state, slots, ts, verdicts, result)
         self._watch(state, found, verdicts, errors)
@@ -125,20 +125,25 @@ class Stage:
 
     # --- steps ------------------------------------------------------------------------------------------
 
-    def _score(self, state: Partition, slots: I64, windows: F32, times: NDArray[np.float64]) -> Verdicts:
+    def _score(
+        self, state: Partition, slots: I64, windows: F32, times: NDArray[np.float64]
+    ) -> tuple[Verdicts, F32 | None]:
+        """Score the windows; also return what the model remembered of each entity before its window."""
         memory = state.states.get(self.model.name)
         if memory is None or not len(slots):
-            return self.model.score(windows, times)
+            return self.model.score(windows, times), None
+        before = np.empty((len(slots), memory.size), np.float32)
         joined: dict[str, NDArray[np.float32]] = {}
         for chosen in rounds(slots):  # an entity's next window needs the state its last one left
-            verdicts = self.model.score(windows[chosen], times[chosen], memory.read(slots[chosen]))
+            before[chosen] = memory.read(slots[chosen])
+            verdicts = self.model.score(windows[chosen], times[chosen], before[chosen])
             if verdicts.state_out is not None:
                 memory.write(slots[chosen], verdicts.state_out)
             for part in fields(Verdicts):
                 found = getattr(verdicts, part.name)
                 if found is not None:
                     joined.setdefault(part.name, np.empty((len(slots), *found.shape[1:]), found.dtype))[chosen] = found
-        return Verdicts.of(joined)
+        return Verdicts.of(joined), before
 
     def _alert(
         self,
@@ -147,11 +152,12 @@ class Stage:
         transitions: Sequence[Transition],
         windows: F32,
         times: NDArray[np.float64],
+        before: F32 | None,
         verdicts: Verdicts,
         result: StageResult,
     ) -> None:
         rows = np.array([t.index for t in transitions], np.int64)
-        contributions = self.model.explain(windows[rows], times[rows])
+        contributions = self.model.explain(windows[rows], times[rows], None if before is None else before[rows])
         for i, transition in enumerate(transitions):
             row = transition.index
             output = build_alert(

@@ -36,7 +36,9 @@ def find_trainer(binding: ModelBinding, stream: str) -> Trainer:
                     where=binding.name,
                     remedy="Install the extra: pip install 'dwcp-stream[train]'",
                 ) from missing
-    known = ", ".join(f"{pattern} ({task})" for of_stream, pattern, task, *_ in TRAINERS if fnmatchcase(stream, of_stream))
+    known = ", ".join(
+        f"{pattern} ({task})" for of_stream, pattern, task, *_ in TRAINERS if fnmatchcase(stream, of_stream)
+    )
     raise ConfigError(
         f"no trainer makes the model {binding.name!r} with the task {binding.task!r}",
         where=stream,

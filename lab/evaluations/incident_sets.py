@@ -150,8 +150,7 @@ def reference(data: Path) -> IncidentSet:
     """Rows of the reference system's node generator with labels that are aligned with their rows."""
     tables = {n: pl.read_csv(_unpacked(data / "reference" / f"reliability_{n}.csv.gz")) for n in _RELIABILITY}
     fields = list(tables["fast_n5000_r02"].columns[5:15])
-    words = {name: ("fallback", "optimized", "standard") for name in ("dwcp_mode",)}
-    words["network_tier"] = ("tier1", "tier2", "tier3")
+    words = {"dwcp_mode": ("fallback", "optimized", "standard"), "network_tier": ("tier1", "tier2", "tier3")}
 
     def trials() -> Iterator[Trial]:
         for name, table in tables.items():
@@ -187,4 +186,3 @@ def _identifier(name: str) -> str:
 def _unpacked(path: Path) -> io.BytesIO:
     with gzip.open(path) as stream:
         return io.BytesIO(stream.read())
-

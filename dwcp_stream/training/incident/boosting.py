@@ -128,10 +128,9 @@ def _boost(
     progress: Callable[[float], None] = lambda _share: None,
 ) -> Any:
     def matrix(part: Rows, start: F32 | None, reference: Any = None) -> Any:
-        made = xgboost.QuantileDMatrix(
+        return xgboost.QuantileDMatrix(
             part.x[:, features], label=part.label, weight=part.weight(), base_margin=start, ref=reference, nthread=1
         )
-        return made
 
     class Progress(xgboost.callback.TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002

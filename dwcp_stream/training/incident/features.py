@@ -11,7 +11,6 @@ from typing import Final
 
 import numpy as np
 
-from dwcp_stream.streams import StreamDefinition
 from dwcp_stream.training.graph import Graph
 from dwcp_stream.training.incident.design import Design
 from dwcp_stream.training.incident.normal import Normal, Scaled, add_capped, add_mean

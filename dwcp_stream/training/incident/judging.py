@@ -59,7 +59,7 @@ def judge(data: IncidentData, rows: NDArray[np.int64], scores: Floats, alarm: Bo
 
 
 def reliability(label: Bools, probability: Floats) -> dict[str, Any]:
-    """Reliability diagram: mean probability and share of incidents in ten bins of as many rows each, and Brier's score."""
+    """Compare mean probability and share of incidents in ten bins of as many rows each; also Brier's score."""
     order = np.argsort(probability, kind="stable")
     bins = [part for part in np.array_split(order, BINS) if len(part)]
     base = float(label.mean())

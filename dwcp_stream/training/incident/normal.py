@@ -5,12 +5,10 @@ far, at most `MEMORY` of them. Two things keep an incident out of them: a step i
 (Huber 1964), and a row in which all fields together are far from normal counts a fraction of a row.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dwcp_stream.training.graph import Graph
 from dwcp_stream.training.incident.design import LIMIT, Design
@@ -58,6 +56,17 @@ def add_mean(g: Graph, scaled: Scaled, rows: int) -> tuple[str, str]:
     return g.div(g.reduce("ReduceSum", g.slice(scaled.value, 1, -rows), [1]), count), count
 
 
+def add_median(g: Graph, scaled: Scaled, rows: int) -> tuple[str, str]:
+    """Lower median over the window's known rows, 0 where none is known, and their number: two values [B, 1, P]."""
+    count = g.reduce("ReduceSum", scaled.known, [1])
+    missing = g.op("Equal", scaled.known, g.const(0.0))
+    sortable = g.where(missing, g.const(2.0 * LIMIT), scaled.value)
+    ascending, _ = g.multi("TopK", [sortable, g.ints(rows)], 2, axis=1, largest=0)
+    place = g.op("Floor", g.mul(g.op("Max", g.sub(count, g.const(1.0)), g.const(0.0)), g.const(0.5)))
+    middle = g.op("GatherElements", ascending, g.cast(place, np.int64), axis=1)
+    return g.where(g.op("Greater", count, g.const(0.0)), middle, g.const(0.0)), count
+
+
 def add_capped(g: Graph, distance: str) -> str:
     """Absolute distances in spreads, at most `CAP`, in steps of a quantum; NaN becomes 0."""
     known = g.where(g.is_nan(distance), g.const(0.0), distance)
@@ -73,24 +82,23 @@ def add_normal(g: Graph, scaled: Scaled, state: str, design: Design) -> Normal:
     g, scaled
         Graph, and the values of `add_scaled`.
     state
-        [B, 3 P]: level, spread, weight; NaN for an entity that has none yet. Its normal is then that of the
-        window itself.
+        [B, 3 P]: level, spread, weight; NaN for an entity that has none yet. Until a whole window of rows has
+        come, the normal is the window's median and the mean distance from it: one odd first row does no harm.
     design
         Constants.
     """
     zero, one, typical = g.const(0.0), g.const(1.0), g.const(design.spread)
     held = [g.slice(state, 1, i * design.numeric, (i + 1) * design.numeric) for i in range(3)]
     level, spread, weight = (g.where(g.is_nan(x), zero, x) for x in held)
-    fresh = g.op("Not", g.op("Greater", weight, zero))
+    young = g.op("Less", weight, g.const(float(design.window)))
 
-    mean, count = add_mean(g, scaled, design.window)
-    distance = g.mul(g.op("Abs", g.sub(scaled.value, mean)), scaled.known)
-    distance = g.where(g.is_nan(distance), zero, distance)
+    middle, count = add_median(g, scaled, design.window)
+    distance = g.mul(g.op("Abs", g.sub(scaled.value, middle)), scaled.known)
     total = g.add(g.reduce("ReduceSum", distance, [1]), g.mul(typical, g.const(PRIOR)))
     first_spread = _row(g, g.div(total, g.add(count, g.const(PRIOR))))
-    first_level = _row(g, g.where(g.is_nan(mean), zero, mean))
-    level = g.where(fresh, first_level, level)
-    spread = g.where(fresh, first_spread, spread)
+    first_level = _row(g, middle)
+    level = g.where(young, first_level, level)
+    spread = g.where(young, first_spread, spread)
     spread = g.op("Max", spread, g.mul(typical, g.const(LEAST_SHARE)))
 
     newest, seen = (g.take(x, 1, -1) for x in (scaled.value, scaled.known))
@@ -104,9 +112,9 @@ def add_normal(g: Graph, scaled: Scaled, state: str, design: Design) -> Normal:
     next_level = g.add(level, g.mul(g.div(share, g.op("Max", grown, one)), bounded))
     next_spread = g.add(spread, g.mul(g.div(share, g.add(grown, g.const(PRIOR))), pull))
     after = [
-        g.where(fresh, first_level, next_level),
-        g.where(fresh, first_spread, next_spread),
-        g.where(fresh, _row(g, count), grown),
+        g.where(young, first_level, next_level),
+        g.where(young, first_spread, next_spread),
+        g.where(young, _row(g, count), grown),
     ]
     return Normal(level, spread, g.concat(after, 1))
 
@@ -124,10 +132,7 @@ def _row(g: Graph, x: str) -> str:
     return g.op("Squeeze", x, g.ints(1))
 
 
-
 def expected_values(g: Graph, level: str, design: Design) -> str:
     """Turn scaled levels [B, P] back into the fields' units."""
     raised = g.smooth("Sinh", level, design.numeric)
     return g.add(g.mul(raised, g.const(design.scale)), g.const(design.center))
-
-

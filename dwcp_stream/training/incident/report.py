@@ -169,11 +169,9 @@ def _uses(found: Findings) -> list[tuple[str, float]]:
 
 def _limits(found: Findings) -> str:
     lines = [
-        "The published trees are grown on all rows; the figures above are those of models of the other parts, with "
-        "fewer rows to learn from.",
+        "The published trees are grown on all rows; the figures are those of models of the other parts only.",
         "The number of trees was chosen by the loss on the same parts, one number for all.",
-        "A cause that no row shows is found only as far as the fields leave the entity's own normal; the figures above "
-        "do not tell such causes apart.",
+        "A cause that no row shows is found only as far as fields leave the entity's own normal.",
     ]
     if not found.folds.by_entity:
         lines.append("The parts are times of the same entities: nothing is known of an entity that is new.")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.training.ensemble import evaluate, exact
-from dwcp_stream.training.incident.boosting import COMMON_ROUNDS, ROUNDS, Rows, grow
+from dwcp_stream.training.incident.boosting import COMMON_ROUNDS, ROUNDS, grow
 from dwcp_stream.training.incident.comparing import both, compare, judge_later
 from dwcp_stream.training.incident.data import Folds, IncidentData, apart, load_incident_data, split
 from dwcp_stream.training.incident.design import fit_design
@@ -27,6 +27,7 @@ from dwcp_stream.training.publish import reference
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
+
 
 @dataclass(frozen=True)
 class Unseen:
