@@ -91,10 +91,10 @@ class Stage:
         scored = found.scored
         slots, ts = found.adv_slot[scored], found.adv_ts[scored]
         windows, times = found.windows(), found.times()
-        verdicts, memory = self._score(state, slots, windows, times)
+        verdicts, before = self._score(state, slots, windows, times)
         transitions = state.alerts[self.model.name].observe(slots, ts, verdicts.score)
         if transitions:
-            self._alert(state, found, transitions, windows, times, verdicts, memory, result)
+            self._alert(state, found, transitions, windows, times, before, verdicts, result)
         errors = self._forecast(state, found, windows, verdicts, result)
         self._incident(state, slots, ts, verdicts, result)
         self._watch(state, found, verdicts, errors)
@@ -128,12 +128,12 @@ class Stage:
     def _score(
         self, state: Partition, slots: I64, windows: F32, times: NDArray[np.float64]
     ) -> tuple[Verdicts, F32 | None]:
-        """Return the verdicts, and what the model remembered before each."""
+        """Score the windows; also return what the model remembered of each entity before its window."""
         memory = state.states.get(self.model.name)
         if memory is None or not len(slots):
             return self.model.score(windows, times), None
-        joined: dict[str, NDArray[np.float32]] = {}
         before = np.empty((len(slots), memory.size), np.float32)
+        joined: dict[str, NDArray[np.float32]] = {}
         for chosen in rounds(slots):  # an entity's next window needs the state its last one left
             before[chosen] = memory.read(slots[chosen])
             verdicts = self.model.score(windows[chosen], times[chosen], before[chosen])
@@ -152,12 +152,12 @@ class Stage:
         transitions: Sequence[Transition],
         windows: F32,
         times: NDArray[np.float64],
+        before: F32 | None,
         verdicts: Verdicts,
-        memory: F32 | None,
         result: StageResult,
     ) -> None:
         rows = np.array([t.index for t in transitions], np.int64)
-        contributions = self.model.explain(windows[rows], times[rows], None if memory is None else memory[rows])
+        contributions = self.model.explain(windows[rows], times[rows], None if before is None else before[rows])
         for i, transition in enumerate(transitions):
             row = transition.index
             output = build_alert(

@@ -1,0 +1,129 @@
+"""Trainer of the default incident model: any stream, any fields, labels of 0 and 1.
+
+Rows are split into parts (`data.split`). Each part is scored by a model of the other parts; from those scores come
+the number of trees, the threshold, the probability's line and every figure of the report. The published model is
+then grown on all rows with the same recipe, because incidents are few and each teaches.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dwcp_stream.errors import PayloadError
+from dwcp_stream.training.ensemble import evaluate, exact
+from dwcp_stream.training.incident.boosting import COMMON_ROUNDS, ROUNDS, grow
+from dwcp_stream.training.incident.comparing import both, compare, judge_later
+from dwcp_stream.training.incident.data import Folds, IncidentData, apart, load_incident_data, split
+from dwcp_stream.training.incident.design import fit_design
+from dwcp_stream.training.incident.graphs import explain_model, incident_model
+from dwcp_stream.training.incident.report import Findings, write_report
+from dwcp_stream.training.incident.table import Table, build_table
+from dwcp_stream.training.incident.thresholds import calibrate, fit_platt
+from dwcp_stream.training.job import Candidate, Job
+from dwcp_stream.training.metrics import plain
+from dwcp_stream.training.publish import reference
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Margins [K] by trees that had not seen the row's part (NaN where `judged` is false), and the best rounds."""
+
+    margin: Floats
+    rounds: int
+    judged: Bools
+
+
+def train_incident(job: Job) -> Candidate:
+    """Train, calibrate and judge an incident model.
+
+    Raises
+    ------
+    PayloadError
+        If the files cannot be read, have no usable labels, or no field that changes.
+    """
+    job.progress(0.0, "reading")
+    data = load_incident_data(job)
+    folds = split(data, job.seed)
+    where = ", ".join(path.name for path in job.files)
+    design = fit_design(job.stream, data.newest, data.group, data.normal, where=where)
+    job.progress(0.05, "computing features")
+    table = build_table(data, folds, design, job.seed)
+    unseen = score_unseen(data, folds, table, job)
+    seen = table.select(unseen.judged)
+    margin = unseen.margin[unseen.judged]
+    calibration = calibrate(seen.rows.label, margin)
+    platt = fit_platt(seen.rows.label, margin, seen.rows.share)
+    job.progress(0.75, "growing the published trees")
+    trees = exact(grow(table.rows, table.columns, job.seed, unseen.rounds).trees)
+    job.progress(0.9, "judging")
+    findings = Findings(
+        data=data,
+        folds=folds,
+        design=design,
+        columns=table.columns,
+        trees=trees,
+        rounds=unseen.rounds,
+        at=seen.at,
+        probability=platt.probability(margin),
+        judged=compare(job, data, design, seen, margin),
+        calibration=calibration,
+        later=judge_later(job, data, folds, design, table, unseen.rounds),
+    )
+    report, plots, metrics = write_report(job, findings)
+    job.progress(1.0, "done")
+    return Candidate(
+        model=incident_model(design, trees, calibration, platt),
+        explain=explain_model(design, trees, calibration),
+        fields=design.fields,
+        window=design.window,
+        reference=reference(data.newest[data.normal][:, design.columns(job.stream)], job.stream, design.fields),
+        metrics=plain(metrics),
+        report=report,
+        plots=plots,
+        severity=calibration.severity,
+        state_size=design.state_size,
+        licence="that of the training files",
+    )
+
+
+def score_unseen(data: IncidentData, folds: Folds, table: Table, job: Job) -> Unseen:
+    """Score each part by trees of the others, and choose the number of rounds that suits the parts together.
+
+    Raises
+    ------
+    PayloadError
+        If no part leaves both incident and normal rows to the others.
+    """
+    parts = []
+    for number in range(folds.count):
+        others = apart(data, folds.number == number)[table.at]
+        if (table.fold == number).any() and both(table.rows.label[others]):
+            parts.append((table.fold == number, others))
+    judged = np.any([inside for inside, _ in parts], axis=0) if parts else np.zeros(len(table.at), bool)
+    if not both(table.rows.label[judged]):
+        raise PayloadError(
+            "the incidents and the normal rows cannot be split into two parts that have both",
+            where=", ".join(path.name for path in job.files),
+            remedy="Give a longer file, with a second incident and normal time around it",
+        )
+    most = job.epochs or ROUNDS
+    losses, grown = [], []
+    for i, (inside, others) in enumerate(parts):
+
+        def progress(share: float, done: int = i) -> None:
+            job.progress(0.15 + 0.6 * (done + share) / len(parts), "boosting")
+
+        watched, rows = table.rows.select(inside), table.rows.select(others)
+        result = grow(rows, table.columns, job.seed, most, watched=watched, progress=progress)
+        losses.append(np.pad(result.losses, (0, most - len(result.losses)), mode="edge"))
+        grown.append(result.trees)
+    rounds = int(np.argmin(np.mean(losses, axis=0))) + 1
+    margin = np.full(len(table.at), np.nan)
+    for (inside, _), trees in zip(parts, grown, strict=True):
+        margin[inside] = evaluate(trees[: COMMON_ROUNDS + rounds], table.rows.x[inside])
+    return Unseen(margin, rounds, judged)

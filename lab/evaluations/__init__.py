@@ -1,0 +1,1 @@
+"""Evaluations on public data sets: definitions and preparation live here, the data elsewhere."""

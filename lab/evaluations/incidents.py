@@ -1,0 +1,175 @@
+"""Judge the default incident model on labelled public data, through the commands that a user runs.
+
+For every trial of a set: `dwcp-stream train` on the training rows, `dwcp-stream backtest --scores` on the test
+rows, and the scores joined with the labels. Beside them stand a rule, the best single field and logistic
+regression, fitted on the same rows. Run `python -m lab.evaluations.incidents --help`.
+"""
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import polars as pl
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from dwcp_stream.cli.main import run
+from dwcp_stream.streams import StreamDefinition, load_stream
+from dwcp_stream.training.dataset import Grid, load_grid
+from dwcp_stream.training.incident.baselines import contenders, field_name
+from dwcp_stream.training.incident.design import fit_design
+from lab.evaluations.incident_sets import LABEL, SETS, IncidentSet, Trial
+
+COLUMNS = ("roc_auc", "average_precision", "recall_at_5", "recall", "false_rate")
+
+
+def evaluate(found: IncidentSet, folder: Path, seed: int, only: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the figures of each trial whose name contains `only`."""
+    streams = folder / "streams"
+    streams.mkdir()
+    path = streams / "stream.toml"
+    path.write_text(found.definition)
+    stream = load_stream(path)
+    os.environ["DWCP_STREAMS_DIR"] = str(streams)
+    for number, trial in enumerate(found.trials()):
+        if only is None or only in trial.name:
+            place = folder / str(number)
+            place.mkdir()
+            yield {"trial": trial.name, **judge_trial(stream, found, trial, place, seed)}
+
+
+def judge_trial(stream: StreamDefinition, found: IncidentSet, trial: Trial, place: Path, seed: int) -> dict[str, Any]:
+    """Train and test once, in an empty folder."""
+    train, test, models, scores = (place / name for name in ("train.csv", "test.csv", "models", "scores.csv"))
+    columns = [stream.time, *stream.entity, *stream.field_names, LABEL]
+    trial.train.select(columns).write_csv(train)
+    trial.test.select([*columns, *([trial.slices] if trial.slices else [])]).write_csv(test)
+    _command("train", stream.name, "--data", str(train), "--out", str(models), "--seed", str(seed))
+    _command("backtest", str(test), "--stream", stream.name, "--models", str(models), "--scores", str(scores))
+    before = load_grid(stream, [train], extra=[LABEL])
+    after = load_grid(stream, [test], extra=[LABEL, *([trial.slices] if trial.slices else [])])
+    ends = after.ends()
+    ends = ends[np.isfinite(after.columns[LABEL][ends])]
+    verdicts = joined(after, ends, pl.read_csv(scores))
+    seen = np.isfinite(verdicts)
+    ends, verdicts = ends[seen], verdicts[seen]
+    label = after.columns[LABEL][ends] > 0
+    slices = after.columns[trial.slices][ends] if trial.slices else np.full(len(ends), "")
+    judged = {"model": figures(label, verdicts, verdicts > 1.0, slices)}
+    judged |= baselines(stream, before, after, ends, slices, found.rule)
+    return {
+        "rows": len(ends),
+        "incident_rows": int(label.sum()),
+        "unscored": int((~seen).sum()),
+        "detectors": judged,
+    }
+
+
+def joined(grid: Grid, ends: np.ndarray, scores: pl.DataFrame) -> np.ndarray:
+    """Find the score of each row; NaN where there is no verdict."""
+    rows = pl.DataFrame(
+        {"entity": [grid.entities[i] for i in grid.entity[ends]], "ms": np.rint(grid.ts[ends] * 1000).astype(np.int64)}
+    )
+    by_ms = scores.select(
+        pl.col("entity").cast(pl.String), (pl.col("ts") * 1000).round().cast(pl.Int64).alias("ms"), "score"
+    ).unique(["entity", "ms"], keep="last")
+    together = rows.join(by_ms, on=["entity", "ms"], how="left", maintain_order="left")
+    return together["score"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def figures(label: np.ndarray, score: np.ndarray, alarm: np.ndarray, slices: np.ndarray) -> dict[str, Any]:
+    """Return ranking figures, and those of the alarms; recall by slice at 5 % false positives of all normal rows."""
+    false_rate, recall, levels = roc_curve(label, score)
+    level = float(levels[np.searchsorted(false_rate, 0.05, side="right") - 1])
+    words = sorted({str(word) for word in slices[label]} - {""})
+    return {
+        "roc_auc": float(roc_auc_score(label, score)),
+        "average_precision": float(average_precision_score(label, score)),
+        "recall_at_5": float(np.interp(0.05, false_rate, recall)),
+        "recall": float(alarm[label].mean()),
+        "false_rate": float(alarm[~label].mean()),
+        "by": {
+            word: {
+                "rows": int((inside := label & (slices == word)).sum()),
+                "recall_at_5": float((score[inside] >= level).mean()),
+                "recall": float(alarm[inside].mean()),
+            }
+            for word in words
+        },
+    }
+
+
+def baselines(
+    stream: StreamDefinition, before: Grid, after: Grid, ends: np.ndarray, slices: np.ndarray, rule: str | None
+) -> dict[str, Any]:
+    """Fit the simple detectors on training rows; their alarms are at 5 % false positives of those."""
+    rows = before.ends()
+    rows = rows[np.isfinite(before.columns[LABEL][rows])]
+    old, new = before.values[rows], after.values[ends]
+    label, truth = before.columns[LABEL][rows] > 0, after.columns[LABEL][ends] > 0
+    design = fit_design(stream, old, before.entity[rows], ~label)
+    columns = design.columns(stream)
+    scorers: dict[str, Any] = dict(contenders(design, old[:, columns], label))
+    judged = {}
+    for name, scorer in scorers.items():
+        limit = np.quantile(scorer(old[:, columns])[~label], 0.95)
+        score = scorer(new[:, columns])
+        full = f"{name}: {field_name(design, old[:, columns], label)}" if name == "best single field" else name
+        judged[full] = figures(truth, score, score > limit, slices)
+    if rule is not None:
+        at = stream.field_index(rule)
+        limit = np.nanquantile(old[~label, at], 0.95)
+        judged[f"rule: {rule} alone"] = figures(truth, np.nan_to_num(new[:, at]), new[:, at] > limit, slices)
+    return judged
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Write the results as Markdown."""
+    lines = ["| trial | detector | " + " | ".join(COLUMNS) + " | by |", "|" + "---|" * (len(COLUMNS) + 3)]
+    for result in results:
+        for name, numbers in result["detectors"].items():
+            cells = [f"{numbers[column]:.3f}" for column in COLUMNS]
+            by = ", ".join(f"{word} {part['recall_at_5']:.2f}" for word, part in numbers["by"].items())
+            lines.append("| " + " | ".join([result["trial"], name, *cells, by]) + " |")
+    return "\n".join(lines)
+
+
+def _command(*words: str) -> dict[str, Any]:
+    """Run a `dwcp-stream` command in this process and return what it prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = run([*words, "--json"])
+    if code:
+        raise click.ClickException(f"dwcp-stream {' '.join(words)} ended with {code}")
+    found: dict[str, Any] = json.loads(out.getvalue())
+    return found
+
+
+@click.command(help=__doc__)
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--set", "name", type=click.Choice(sorted(SETS)), required=True, help="Which data set.")
+@click.option("--only", help="Only the trials whose names contain this.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def main(*, data: Path, name: str, only: str | None, seed: int, as_json: bool) -> None:
+    """Print the figures of a set."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = list(evaluate(SETS[name](data), Path(folder), seed, only))
+    unseen = [r["detectors"]["model"]["recall_at_5"] for r in results if r["trial"].startswith("unseen")]
+    mean = float(np.mean(unseen)) if unseen else None
+    if as_json:
+        click.echo(json.dumps({"set": name, "seed": seed, "mean_recall_at_5_unseen": mean, "trials": results}))
+    else:
+        click.echo(table(results))
+        if mean is not None:
+            click.echo(f"\nmean recall at 5 % false positives over the trials on unseen rows: {mean:.3f}")
+
+
+if __name__ == "__main__":
+    main()
