@@ -25,6 +25,7 @@ def definition(name: str, fields: Sequence[str], step: float | str, *, window: i
         'entity = ["series"]',
         f'step = "{step}"' if isinstance(step, str) else f"step = {step}",
         f"window = {window}",
+        "expire_after = 604800.0",
         *(f'[[fields]]\nname = "{field}"' for field in fields),
         f'[[models]]\nname = "{name}-any"\ntask = "anomaly"',
     ]
@@ -64,9 +65,7 @@ def train_and_score(name: str, text: str, train: Path, test: Path, folder: Path)
     models, scores = folder / "models", folder / f"{test.stem}.scores.csv"
     with _streams(folder / "streams"):
         _command("train", name, "--data", str(train), "--out", str(models), "--json")
-        _command(
-            "backtest", str(test), "--stream", name, "--models", str(models), "--scores", str(scores), "--json"
-        )
+        _command("backtest", str(test), "--stream", name, "--models", str(models), "--scores", str(scores), "--json")
     return pl.read_csv(scores)
 
 

@@ -151,7 +151,7 @@ def test_commands_name_what_they_do_not_know(
 
 
 def test_trainers_fit_the_streams(streams: dict[str, StreamDefinition]) -> None:
-    found = {b.name: find_trainer(b).__name__ for s in streams.values() for b in s.models}
+    found = {b.name: find_trainer(b, s.name).__name__ for s in streams.values() for b in s.models}
     assert found == {
         "consensus-lstm-ae": "train_consensus",
         "node-gbt": "train_incident",
@@ -159,7 +159,12 @@ def test_trainers_fit_the_streams(streams: dict[str, StreamDefinition]) -> None:
         "link-lstm": "train_link",
     }
     with pytest.raises(ConfigError, match="no trainer makes"):
-        find_trainer(ModelBinding(name="link-lstm", task="anomaly"))
+        find_trainer(ModelBinding(name="link-lstm", task="incident"), "link")
+
+
+def test_other_streams_get_the_default_trainer_whatever_their_models_are_called() -> None:
+    for name in ("anything", "some-iforest", "some-lstm-ae"):
+        assert find_trainer(ModelBinding(name=name, task="anomaly"), "boiler").__name__ == "train_anomaly"
 
 
 def test_rules_on_a_known_run(streams: dict[str, StreamDefinition], runs: list[Path]) -> None:

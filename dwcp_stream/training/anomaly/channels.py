@@ -11,7 +11,9 @@ from dwcp_stream.training.graph import Graph
 
 LIMIT = 20.0
 """Scaled values beyond it count as this: one absurd reading must not outweigh all others."""
-RELATIVE_FLOOR, SMALLEST = 1e-3, 1e-30
+ABSURD = 100.0
+"""Times the 90 % quantile of distances: what is farther does not count for the scale."""
+RESOLUTION, CONSTANT_SHARE, SMALLEST = 1e-6, 1e-3, 1e-30
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Channels:
             raw[..., column] = np.where(known, table[places], np.nan)
         return np.clip((raw - self.center) / self.scale, -LIMIT, LIMIT)
 
-    def add(self, g: Graph, window: str, rows: int) -> str:
-        """Add the same to a graph: [B, rows, F] to scaled values, NaN stays NaN."""
+    def add(self, g: Graph, window: str) -> str:
+        """Add the same to a graph: [B, T, F] to scaled values, NaN stays NaN."""
         fields = len(self.center)
         columns = []
         for column, table in self.tables.items():
@@ -98,9 +100,16 @@ def fit_channels(values: NDArray[np.floating[Any]], fields: tuple[Field, ...]) -
             scale[column] = max(float(np.sqrt((counts * (table - table.min()) ** 2).sum() / max(counts.sum(), 1))), 1.0)
         elif len(known):
             center[column] = np.median(known)
-            size = float(np.abs(known).max())
-            # a few huge values must not hide the rest: their share in the deviation is limited
-            spread = np.quantile(np.abs(known - center[column]), 0.9)
-            near = np.abs(known - center[column]) <= LIMIT * spread if spread > 0 else np.ones(len(known), bool)
-            scale[column] = max(float(known[near].std()), RELATIVE_FLOOR * size if size > SMALLEST else 1.0)
+            # an absurd reading or two must not make the rest look constant
+            distance = np.abs(known - center[column])
+            spread = np.quantile(distance, 0.9)
+            near = known[distance <= ABSURD * spread] if spread > 0 else known
+            scale[column] = _scale(float(near.std()), float(np.abs(near).max()))
     return Channels(center.astype(np.float32), np.maximum(scale, SMALLEST).astype(np.float32), tables, common)
+
+
+def _scale(deviation: float, size: float) -> float:
+    """Scale of a field by its deviation, or, where float32 could not hold that beside its size, by its size."""
+    if deviation > RESOLUTION * size:
+        return deviation
+    return CONSTANT_SHARE * size if size > SMALLEST else 1.0

@@ -12,6 +12,7 @@ from dwcp_stream.training.anomaly.model import state_size
 from dwcp_stream.training.anomaly.recipe import Recipe
 from dwcp_stream.training.anomaly.ridge import Floats
 from dwcp_stream.training.anomaly.sequence import run_sequence
+from dwcp_stream.training.anomaly.tail import RATE
 from dwcp_stream.training.dataset import Grid
 from dwcp_stream.training.metrics import Detection, count_runs, detection, number_events
 from dwcp_stream.training.vus import vus_pr
@@ -19,7 +20,6 @@ from dwcp_stream.training.vus import vus_pr
 MAX_TEST_ROWS = 40_000
 MERGE = 10
 EWMA_LIMIT = 3.0
-MEDIAN_SHARE = 1 / 2000
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def judge(grid: Grid, fitted: Ints, test: Ints, recipe: Recipe, model: bytes, la
     scores: dict[str, Floats] = {
         "model": run_sequence(model, grid, test, state_size(z.shape[1])),
         f"EWMA z over {EWMA_LIMIT:.0f}": ewma_z(z, entity) / EWMA_LIMIT,
-        "PCA, mean of 5 rows": pca_mean(train, z, entity) / max(float(np.quantile(pca_train, 1 - MEDIAN_SHARE)), 1e-12),
+        "PCA, mean of 5 rows": pca_mean(train, z, entity) / max(float(np.quantile(pca_train, 1 - RATE)), 1e-12),
     }
     marks = grid.columns.get(label or "", np.zeros(0))
     known = len(marks) > 0

@@ -28,7 +28,7 @@ class _Parts:
         state = g.input("state_in", np.float32, ["batch", state_size(fields)])
         # only an entity's first level needs the whole window
         self.window = rows = window if recipe.own_level.any() else recipe.reach + 1
-        z = recipe.channels.add(g, g.slice(source, 1, window - rows), rows)
+        z = recipe.channels.add(g, g.slice(source, 1, window - rows))
         self.seasonal = ""
         if recipe.season.frequencies:
             season = recipe.season.add(g, g.slice(time, 1, window - rows), rows)
@@ -108,7 +108,7 @@ class _Parts:
         return g.concat([level, power, held], axis=1)
 
     def expected(self) -> str:
-        """Expected values [B, F]: the level where drift tells, else the prediction."""
+        """Add the expected values [B, F]: the level where drift tells, else the prediction."""
         g = self.g
         drift = g.cast(g.op("Unsqueeze", self.drifts, g.ints(1)), np.float32)
         relative = g.mul(self.predicted, g.sub(g.const(1.0), drift))

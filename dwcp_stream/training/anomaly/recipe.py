@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.training.anomaly.channels import Channels, fit_channels
 from dwcp_stream.training.anomaly.memory import (
+    EIGHTH,
+    FLOOR,
     Ints,
     Turns,
     join_fields,
@@ -18,13 +20,12 @@ from dwcp_stream.training.anomaly.memory import (
 from dwcp_stream.training.anomaly.regression import LAGS, REACH, Regression, fit_regression, lagged
 from dwcp_stream.training.anomaly.ridge import Floats
 from dwcp_stream.training.anomaly.season import Season, fit_season
-from dwcp_stream.training.anomaly.tail import Tail, fit_tail
+from dwcp_stream.training.anomaly.tail import Tail, fit_tail, norm_of
 from dwcp_stream.training.dataset import Grid
 
 MIN_ROWS = 40
 MAX_ROWS = 300_000
 START_ROWS = 500
-BURN_IN = 0.1
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,13 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
     past = lagged(z, ends, lags, reach) - before[:, None, :]
     regression, residual = fit_regression(past, z[ends] - before, lags)
     deviation = np.concatenate([residual, z[ends] - before], axis=1)
-    unusual, power = track_norms(deviation, turns, mean_power(deviation))
-    fields = len(stream.fields)
-    settled = turns.order[int(BURN_IN * len(turns.order)) :]
+    # an entity's first window lacks a past, and its level is a guess
+    settled = turns.order[min(stream.window, len(turns.order) // 4) :]
     rows = np.sort(settled[settled >= 0])
+    start_power = mean_power(deviation[rows])
+    unusual, power = track_norms(deviation, turns, start_power)
+    usual = np.abs(deviation[rows]) / (start_power + FLOOR**EIGHTH) ** (1 / EIGHTH)
+    fields = len(stream.fields)
     return Recipe(
         channels=channels,
         season=season,
@@ -102,13 +106,13 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
         level=after.mean(axis=0).astype(np.float32),
         own_level=share.astype(np.float32),
         power=power.mean(axis=0).astype(np.float32),
-        residual=fit_tail(join_fields(unusual[rows, :fields])),
-        drift=fit_tail(join_fields(unusual[rows, fields:])),
+        residual=fit_tail(join_fields(unusual[rows, :fields]), norm_of(join_fields(usual[:, :fields]))),
+        drift=fit_tail(join_fields(unusual[rows, fields:]), norm_of(join_fields(usual[:, fields:]))),
     )
 
 
 def _latest(grid: Grid, ends: Ints) -> Ints:
-    """The newest rows of each entity, few enough to fit on."""
+    """Keep the newest rows of each entity, few enough to fit on."""
     if len(ends) <= MAX_ROWS:
         return ends
     entity = grid.entity[ends]

@@ -18,8 +18,8 @@ there are any, chose nothing: they only judge."""
 JUDGED = """Judged on the last fifth of each entity's time (and on every fifth entity, if there are five or more), by a
 model fitted to the rest; the published model is the same recipe fitted to all rows. The rules beside it see the same
 rows; the PCA's threshold is the same share of its training rows as the model's."""
-LIMITS = f"""- A score over 1 is meant to come up in one normal row of {1 / RATE:.0f}. A training part of fewer rows cannot
-  show that: the threshold then is twice the usual largest deviation, whatever its rate.
+LIMITS = f"""- A score over 1 is meant to come up in one of {1 / RATE:.0f} rows like those of training, faults included.
+  A short training part cannot show that: the threshold then is twice the usual largest deviation, whatever its rate.
 - Training rows are taken as they are: faults among them make the model less sensitive to their like.
 - A level that stays changed is news for a while only; the model takes it as the new normal within about a thousand
   rows, and its alarm ends much sooner.
@@ -36,8 +36,8 @@ def write_report(
     about = (
         f"{HOW}\n\n- {rows} rows of {len(grid.entities)} entities, {len(names)} fields\n"
         f"- fields with a daily or weekly season: {seasonal}\n"
-        f"- thresholds: {recipe.residual.threshold:.3g} (prediction) and {recipe.drift.threshold:.3g} (level), in units "
-        f"of the usual largest evidence\n"
+        f"- thresholds: {recipe.residual.threshold:.3g} (prediction) and {recipe.drift.threshold:.3g} (level), in "
+        f"units of the usual largest evidence\n"
     )
     about += f"- fields without a value, of no use: {empty}\n" if empty else ""
     sections = {"": f"Seed {job.seed} (nothing is random). Made by\n\n    {job.command}", "Model": about}
@@ -79,6 +79,6 @@ def _result(judged: Judgement) -> str:
         for n, d in judged.detections.items()
     ]
     return (
-        f"{judged.rows} rows, {judged.labelled:.2%} labelled. VUS-PR with buffers of up to 20 rows, mean over entities: "
-        f"that of random scores is near the labelled share.\n\n{table(header, lines)}"
+        f"{judged.rows} rows, {judged.labelled:.2%} labelled. VUS-PR with buffers of up to 20 rows, mean over "
+        f"entities: that of random scores is near the labelled share.\n\n{table(header, lines)}"
     )

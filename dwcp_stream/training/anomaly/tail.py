@@ -3,7 +3,7 @@
 Evidence is in units of its own recent norm, so twice that is unusual for any entity; a short training part can say
 little more. A long one says how often which evidence comes up: the upper tenth is taken as a Pareto tail (index by
 Hill, Annals of Statistics 3(5), 1975), and its value at the stated rate moves the threshold, by a weight that grows
-with the number of such rows that the training part should hold. Under the threshold the score is the logarithm of
+with the number of rows. Under the threshold the score is the logarithm of
 the tail probability in its share of that of the threshold, so that two kinds of evidence compare; over it, the ratio.
 """
 
@@ -14,11 +14,14 @@ import numpy as np
 from dwcp_stream.training.anomaly.ridge import Floats
 from dwcp_stream.training.graph import Graph
 
-RATE = 1 / 2000
-"""Share of normal rows that should score over 1."""
+RATE = 1 / 1000
+"""Share of rows like those of training, the faults among them included, that should score over 1."""
 UPPER = 0.1
 PRIOR_THRESHOLD = 2.0
+TRUSTED_ROWS = 2000
+"""With so many rows the measured threshold and the prior one weigh the same."""
 PRIOR_INDEX, PRIOR_ROWS = 0.25, 20
+SMALLEST_NORM = 0.05
 SHARE = float(np.log(UPPER) / np.log(RATE))
 """Score at the beginning of the upper tenth."""
 
@@ -62,11 +65,15 @@ class Tail:
         return g.where(g.op("Less", x, g.const(threshold)), below, g.div(x, g.const(threshold)))
 
 
-def fit_tail(evidence: Floats) -> Tail:
-    """Choose the scale on held-out training evidence [N]."""
-    known = np.sort(evidence[np.isfinite(evidence)])
-    norm = max(float(np.mean(known**8) ** (1 / 8)), 1e-3) if len(known) else 1.0
-    known = known / norm
+def norm_of(evidence: Floats) -> float:
+    """8-norm of evidence [N] that was measured against its whole past: near 1 for one field, less for many."""
+    known = evidence[np.isfinite(evidence)]
+    return max(float(np.mean(known**8) ** (1 / 8)), SMALLEST_NORM) if len(known) else 1.0
+
+
+def fit_tail(evidence: Floats, norm: float) -> Tail:
+    """Choose the scale on held-out training evidence [N], measured as the graph will, and its `norm_of`."""
+    known = np.sort(evidence[np.isfinite(evidence)]) / norm
     if not len(known):
         known = np.array([0.1])
     excess = known[int((1.0 - UPPER) * len(known)) :]
@@ -74,7 +81,7 @@ def fit_tail(evidence: Floats) -> Tail:
     logs = np.log(np.maximum(excess, upper) / upper)
     index = (float(logs.sum()) + PRIOR_ROWS * PRIOR_INDEX) / (len(logs) + PRIOR_ROWS)
     measured = upper * (UPPER / RATE) ** index
-    expected_rows = (len(known) * RATE) ** 2
-    weight = expected_rows / (expected_rows + 1.0)
+    trust = (len(known) / TRUSTED_ROWS) ** 2
+    weight = trust / (trust + 1.0)
     threshold = float(np.exp(weight * np.log(measured) + (1.0 - weight) * np.log(PRIOR_THRESHOLD)))
     return Tail(float(np.float32(norm)), float(np.float32(upper)), float(np.float32(max(threshold, 1.1 * upper))))
