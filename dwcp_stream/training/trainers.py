@@ -8,12 +8,15 @@ from dwcp_stream.errors import ConfigError
 from dwcp_stream.streams.definition import ModelBinding
 from dwcp_stream.training.job import Trainer
 
-# (stream, pattern of the name, task, module, function); imported on use, because each pulls its own heavy library
+# (stream, pattern of the name, task, module, function); imported on use, because each pulls its own heavy library.
+# The last three are for any stream, one for each task.
 TRAINERS: Final = (
     ("node", "*-iforest", "anomaly", "dwcp_stream.training.forest", "train_forest"),
     ("node", "*-gbt", "incident", "dwcp_stream.training.trees", "train_incident"),
     ("consensus", "*-lstm-ae", "anomaly", "dwcp_stream.training.consensus", "train_consensus"),
     ("link", "*-lstm", "forecast", "dwcp_stream.training.link", "train_link"),
+    ("*", "*", "anomaly", "dwcp_stream.training.anomaly.trainer", "train_anomaly"),
+    ("*", "*", "forecast", "dwcp_stream.training.forecast.trainer", "train_forecast"),
     ("*", "*", "incident", "dwcp_stream.training.incident.trainer", "train_incident"),
 )
 
@@ -24,23 +27,18 @@ def find_trainer(binding: ModelBinding, stream: str) -> Trainer:
     Raises
     ------
     ConfigError
-        If there is none, or its library is not installed.
+        If its library is not installed.
     """
-    for of_stream, pattern, task, module, function in TRAINERS:
-        if task == binding.task and fnmatchcase(stream, of_stream) and fnmatchcase(binding.name, pattern):
-            try:
-                return cast("Trainer", getattr(import_module(module), function))
-            except ModuleNotFoundError as missing:
-                raise ConfigError(
-                    f"training needs {missing.name}, which is not installed",
-                    where=binding.name,
-                    remedy="Install the extra: pip install 'dwcp-stream[train]'",
-                ) from missing
-    known = ", ".join(
-        f"{pattern} ({task})" for of_stream, pattern, task, *_ in TRAINERS if fnmatchcase(stream, of_stream)
+    module, function = next(
+        (module, function)
+        for of_stream, pattern, task, module, function in TRAINERS
+        if task == binding.task and fnmatchcase(stream, of_stream) and fnmatchcase(binding.name, pattern)
     )
-    raise ConfigError(
-        f"no trainer makes the model {binding.name!r} with the task {binding.task!r}",
-        where=stream,
-        remedy=f"Name it after one of: {known}",
-    )
+    try:
+        return cast("Trainer", getattr(import_module(module), function))
+    except ModuleNotFoundError as missing:
+        raise ConfigError(
+            f"training needs {missing.name}, which is not installed",
+            where=binding.name,
+            remedy="Install the extra: pip install 'dwcp-stream[train]'",
+        ) from missing

@@ -1,1 +1,4 @@
-"""Evaluations on public data sets: definitions and preparation live here, the data elsewhere."""
+"""Evaluations of the default models on public data sets, which this project does not ship.
+
+Definitions and preparation of the sets live here, the data elsewhere.
+"""

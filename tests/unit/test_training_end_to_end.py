@@ -158,8 +158,13 @@ def test_trainers_fit_the_streams(streams: dict[str, StreamDefinition]) -> None:
         "node-iforest": "train_forest",
         "link-lstm": "train_link",
     }
-    with pytest.raises(ConfigError, match="no trainer makes"):
-        find_trainer(ModelBinding(name="link-lstm", task="anomaly"), "link")
+
+
+@pytest.mark.parametrize("task", ["anomaly", "incident", "forecast"])
+def test_other_streams_get_the_default_trainer_whatever_their_models_are_called(task: str) -> None:
+    for name in ("anything", "some-iforest", "some-lstm-ae", "some-gbt", "some-lstm"):
+        module = find_trainer(ModelBinding(name=name, task=task), "boiler").__module__
+        assert module == f"dwcp_stream.training.{task}.trainer"
 
 
 def test_rules_on_a_known_run(streams: dict[str, StreamDefinition], runs: list[Path]) -> None:

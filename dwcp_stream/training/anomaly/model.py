@@ -1,0 +1,157 @@
+"""The model as one ONNX graph, from raw window and memory to score, expected values and the new memory."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dwcp_stream.training.anomaly import memory
+from dwcp_stream.training.anomaly.products import wide_matmul
+from dwcp_stream.training.anomaly.recipe import Recipe
+from dwcp_stream.training.graph import Graph, to_bytes
+
+HOLD_DECAY, HOLD_LIMIT = 0.9, 0.98
+"""After a high score the next ones are held up, falling by a tenth a row, but never over the threshold."""
+
+
+def state_size(fields: int) -> int:
+    """Numbers kept per entity: level, two norms per field, and the held score."""
+    return 3 * fields + 1
+
+
+class _Parts:
+    """Values that the score and the explanation share."""
+
+    def __init__(self, g: Graph, recipe: Recipe, window: int) -> None:
+        self.g, self.recipe = g, recipe
+        self.fields = fields = len(recipe.level)
+        source = g.input("window", np.float32, ["batch", window, fields])
+        time = g.input("time", np.float64, ["batch", window])
+        state = g.input("state_in", np.float32, ["batch", state_size(fields)])
+        # only an entity's first level needs the whole window
+        self.window = rows = window if recipe.own_level.any() else recipe.reach + 1
+        z = recipe.channels.add(g, g.slice(source, 1, window - rows))
+        self.seasonal = ""
+        if recipe.season.frequencies:
+            season = recipe.season.add(g, g.slice(time, 1, window - rows), rows)
+            z = g.sub(z, season)
+            self.seasonal = g.take(season, 1, rows - 1)
+        last = g.take(z, 1, rows - 1)
+        missing = g.is_nan(last)
+        self.known = g.cast(g.op("Not", missing), np.float32)
+        self.level = self._start(g.slice(state, 1, 0, fields), self._first_level(z))
+        self.power = self._start(g.slice(state, 1, fields, 3 * fields), g.const(recipe.power[None]))
+        self.power = g.op("Max", self.power, g.const(0.0))
+        self.held = g.clip(self._start(g.slice(state, 1, 3 * fields), g.const([[0.0]])), 0.0, None)
+        self.predicted = self._predict(z)
+        above = g.where(missing, g.const(0.0), g.sub(last, self.level))
+        self.above = above
+        residual = g.mul(g.sub(above, self.predicted), self.known)
+        size = g.op("Abs", g.concat([residual, above], axis=1))
+        self.size = g.clip(size, 0.0, memory.DEVIATION_LIMIT)
+        self.base = g.add(self.power, g.const(memory.FLOOR**memory.EIGHTH))
+        norm = g.op("Sqrt", g.op("Sqrt", g.op("Sqrt", self.base)))
+        unusual = g.div(self.size, norm)
+        squared = g.mul(unusual, unusual)
+        self.squares = [g.slice(squared, 1, 0, fields), g.slice(squared, 1, fields)]
+        count = self._total(self.known)
+        self.scores = []
+        for square, tail in zip(self.squares, (recipe.residual, recipe.drift), strict=True):
+            mean = g.div(self._total(square), g.op("Max", count, g.const(1.0)))
+            self.scores.append(tail.add(g, g.op("Sqrt", mean)))
+        self.drifts = g.op("Greater", self.scores[1], self.scores[0])
+
+    def _start(self, state: str, value: str) -> str:
+        """Take the state where there is one."""
+        return self.g.where(self.g.is_nan(state), value, state)
+
+    def _first_level(self, z: str) -> str:
+        """Level of an entity without a memory: the usual one, drawn to the mean of its first window."""
+        g, recipe = self.g, self.recipe
+        if self.window == 1 or not recipe.own_level.any():
+            return g.const(recipe.level[None])
+        earlier = g.slice(z, 1, 0, self.window - 1)
+        missing = g.is_nan(earlier)
+        total = g.reduce("ReduceSum", g.where(missing, g.const(0.0), earlier), [1], keep=False)
+        number = g.reduce("ReduceSum", g.cast(g.op("Not", missing), np.float32), [1], keep=False)
+        mean = g.div(total, g.op("Max", number, g.const(1.0)))
+        drawn = g.mul(g.sub(mean, g.const(recipe.level)), g.const(recipe.own_level))
+        some = g.op("Greater", number, g.const(0.0))
+        return g.add(g.where(some, drawn, g.const(0.0)), g.const(recipe.level))
+
+    def _predict(self, z: str) -> str:
+        """Prediction of the last row relative to its level."""
+        g, lags = self.g, self.recipe.regression.lags
+        if not lags:
+            return g.mul(self.level, g.const(0.0))
+        value, past = "", {}
+        for back in range(self.recipe.reach, 0, -1):
+            row = g.take(z, 1, self.window - 1 - back)
+            value = g.where(g.is_nan(row), value, row) if value else row
+            if back in lags:
+                past[back] = g.where(g.is_nan(value), g.const(0.0), g.sub(value, self.level))
+        return self.recipe.regression.add(g, [past[lag] for lag in lags])
+
+    def _total(self, x: str) -> str:
+        """Sum over fields, [B, F] to [B]."""
+        return self.g.take(wide_matmul(self.g, x, np.ones((self.fields, 1), np.float32)), 1, 0)
+
+    def new_state(self, held: str) -> str:
+        """Level, norms and held score after the row; a missing field changes nothing."""
+        g = self.g
+        step = g.mul(self.above, g.const(memory.LEVEL_RATE))
+        level = g.add(self.level, step)
+        eighth = g.mul(self.size, self.size)
+        eighth = g.mul(eighth, eighth)
+        eighth = g.mul(eighth, eighth)
+        most = g.mul(self.base, g.const(memory.WINSOR**memory.EIGHTH))
+        growth = g.mul(g.sub(g.op("Min", eighth, most), self.power), g.const(memory.NORM_RATE))
+        power = g.add(self.power, g.mul(growth, g.concat([self.known, self.known], axis=1)))
+        return g.concat([level, power, held], axis=1)
+
+    def expected(self) -> str:
+        """Add the expected values [B, F]: the level where drift tells, else the prediction."""
+        g = self.g
+        drift = g.cast(g.op("Unsqueeze", self.drifts, g.ints(1)), np.float32)
+        relative = g.mul(self.predicted, g.sub(g.const(1.0), drift))
+        scaled = g.add(self.level, relative)
+        return self.recipe.channels.add_natural(g, g.add(scaled, self.seasonal) if self.seasonal else scaled)
+
+
+def build(recipe: Recipe, window: int, *, explain: bool = False) -> bytes:
+    """Serialise the model.
+
+    Parameters
+    ----------
+    recipe
+        Its constants.
+    window
+        Rows of its window.
+    explain
+        Make the graph whose output is `contribution` [B, F], each field's share of the evidence that tells (sums to
+        1, or to 0 if there is none), instead of `score`, `expected` and `state_out`.
+    """
+    g = Graph("anomaly_explain" if explain else "anomaly")
+    parts = _Parts(g, recipe, window)
+    fields = parts.fields
+    if explain:
+        drifts = g.op("Unsqueeze", parts.drifts, g.ints(1))
+        told = g.where(drifts, parts.squares[1], parts.squares[0])
+        total = g.op("Unsqueeze", parts._total(told), g.ints(1))
+        g.output(g.div(told, g.op("Max", total, g.const(1e-12))), "contribution", np.float32, ["batch", fields])
+        return to_bytes(g.model())
+    score = g.op("Max", *parts.scores)
+    fallen = g.mul(g.reshape(parts.held, -1), g.const(HOLD_DECAY))
+    held = g.op("Max", score, fallen)
+    g.output(g.op("Max", score, g.clip(held, None, HOLD_LIMIT)), "score", np.float32, ["batch"])
+    g.output(parts.expected(), "expected", np.float32, ["batch", fields])
+    state = parts.new_state(g.op("Unsqueeze", held, g.ints(1)))
+    g.output(state, "state_out", np.float32, ["batch", state_size(fields)])
+    return to_bytes(g.model())
+
+
+def hold(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Hold up the scores [N] of one entity as the graph does."""
+    result, held = np.array(scores, np.float64), 0.0
+    for i, score in enumerate(scores):
+        held = max(held * HOLD_DECAY, float(score))
+        result[i] = max(float(score), min(held, HOLD_LIMIT))
+    return result

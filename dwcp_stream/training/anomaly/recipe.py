@@ -1,0 +1,149 @@
+"""Fit everything that the graph needs, from scaled rows: season, levels, regression, norms, tails."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dwcp_stream.errors import PayloadError
+from dwcp_stream.training.anomaly.channels import Channels, fit_channels
+from dwcp_stream.training.anomaly.memory import (
+    EIGHTH,
+    FLOOR,
+    Ints,
+    Turns,
+    join_fields,
+    mean_power,
+    track_levels,
+    track_norms,
+)
+from dwcp_stream.training.anomaly.regression import LAGS, REACH, Regression, fit_regression, lagged
+from dwcp_stream.training.anomaly.ridge import Floats
+from dwcp_stream.training.anomaly.season import Season, fit_season
+from dwcp_stream.training.anomaly.tail import Tail, fit_tail, norm_of
+from dwcp_stream.training.dataset import Grid
+
+MIN_ROWS = 40
+MAX_ROWS = 300_000
+START_ROWS = 500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All constants of the model.
+
+    Attributes
+    ----------
+    channels, season, regression
+        From a window to the two deviations.
+    reach
+        Rows back that a missing row may be replaced from.
+    level
+        [F] level of an entity that was not seen before, in scaled units.
+    own_level
+        [F] share of its first window's mean in that level: 0 for one entity, near 1 where entities differ.
+    power
+        [2 F] eighth power of the norms of residual and level deviation to begin with.
+    residual, drift
+        Scales of the two kinds of evidence.
+    """
+
+    channels: Channels
+    season: Season
+    regression: Regression
+    reach: int
+    level: NDArray[np.float32]
+    own_level: NDArray[np.float32]
+    power: NDArray[np.float32]
+    residual: Tail
+    drift: Tail
+
+
+def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
+    """Fit on the windows that end at the rows `ends`.
+
+    Raises
+    ------
+    PayloadError
+        If there are too few.
+    """
+    stream = grid.stream
+    ends = _latest(grid, ends)
+    if len(ends) < MIN_ROWS:
+        raise PayloadError(
+            f"{len(ends)} rows can be scored, at least {MIN_ROWS} are needed to train on",
+            where=stream.name,
+            remedy="Give a longer history, or lower window and min_periods in the stream's definition",
+        )
+    if not np.isfinite(grid.values[ends]).any():
+        raise PayloadError(
+            "no field has a value in any row", where=stream.name, remedy="Check the columns' names against the stream's"
+        )
+    channels = fit_channels(grid.values[ends], stream.fields)
+    entity, turns = grid.entity[ends], Turns.of(grid.entity[ends])
+    scaled = channels.apply(grid.values)
+    season = fit_season(grid.ts[ends], _less_entity_mean(scaled[ends], entity))
+    z = scaled - season(grid.ts)
+    start, share = _start_levels(z[ends], turns)
+    before, after = track_levels(z[ends], turns, start)
+    lags = tuple(lag for lag in LAGS if lag < stream.window)
+    reach = min(REACH, stream.window - 1)
+    past = lagged(z, ends, lags, reach) - before[:, None, :]
+    regression, residual = fit_regression(past, z[ends] - before, lags)
+    deviation = np.concatenate([residual, z[ends] - before], axis=1)
+    # an entity's first window lacks a past, and its level is a guess
+    settled = turns.order[min(stream.window, len(turns.order) // 4) :]
+    rows = np.sort(settled[settled >= 0])
+    start_power = mean_power(deviation[rows])
+    unusual, power = track_norms(deviation, turns, start_power)
+    usual = np.abs(deviation[rows]) / (start_power + FLOOR**EIGHTH) ** (1 / EIGHTH)
+    fields = len(stream.fields)
+    return Recipe(
+        channels=channels,
+        season=season,
+        regression=regression,
+        reach=reach,
+        level=after.mean(axis=0).astype(np.float32),
+        own_level=share.astype(np.float32),
+        power=power.mean(axis=0).astype(np.float32),
+        residual=fit_tail(join_fields(unusual[rows, :fields]), norm_of(join_fields(usual[:, :fields]))),
+        drift=fit_tail(join_fields(unusual[rows, fields:]), norm_of(join_fields(usual[:, fields:]))),
+    )
+
+
+def _latest(grid: Grid, ends: Ints) -> Ints:
+    """Keep the newest rows of each entity, few enough to fit on."""
+    if len(ends) <= MAX_ROWS:
+        return ends
+    entity = grid.entity[ends]
+    share = MAX_ROWS // len(np.unique(entity))
+    return np.concatenate([ends[entity == e][-max(share, MIN_ROWS) :] for e in np.unique(entity)])
+
+
+def _less_entity_mean(z: Floats, entity: Ints) -> Floats:
+    centred = z.copy()
+    for number in np.unique(entity):
+        rows = entity == number
+        known = np.isfinite(z[rows])
+        centred[rows] -= np.nan_to_num(z[rows]).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return centred
+
+
+def _start_levels(z: Floats, turns: Turns) -> tuple[Floats, Floats]:
+    """Level of each entity to begin with [E, F], and the share of variance that lies between entities [F].
+
+    The share is how much of a new entity's first window to believe (best linear prediction of a random effect).
+    """
+    fields = z.shape[1]
+    start = np.zeros((turns.order.shape[1], fields))
+    within = np.zeros(fields)
+    for number, rows in enumerate(turns.order.T):
+        own = z[rows[rows >= 0]]
+        head = own[:START_ROWS]
+        known = np.isfinite(head).sum(axis=0)
+        start[number] = np.nan_to_num(head).sum(axis=0) / np.maximum(known, 1)
+        within += np.nan_to_num(np.square(own - start[number])).sum(axis=0) / max(len(own), 1)
+    if len(start) < 2:
+        return start, np.zeros(fields)
+    between = start.var(axis=0, ddof=1)
+    return start, between / np.maximum(between + within / len(start), 1e-12)
