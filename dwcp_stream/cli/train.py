@@ -88,7 +88,7 @@ def command(
     repository = ModelRepository(out or settings.models_dir)
     trained = []
     for binding in _bindings(stream, model_name):
-        trainer = find_trainer(binding)
+        trainer = find_trainer(binding, stream.name)
         with progress(f"{binding.name}", total=1.0) as advance:
             job = Job(
                 stream=stream,

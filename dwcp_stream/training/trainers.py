@@ -1,4 +1,4 @@
-"""Which trainer makes which model: by the model's task and the pattern of its name, first match wins."""
+"""Which trainer makes which model: by stream, task and the pattern of the model's name, first match wins."""
 
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -8,25 +8,26 @@ from dwcp_stream.errors import ConfigError
 from dwcp_stream.streams.definition import ModelBinding
 from dwcp_stream.training.job import Trainer
 
-# (pattern of the name, task, module, function); imported on use, because each pulls its own heavy library
+# (stream, pattern of the name, task, module, function); imported on use, because each pulls its own heavy library
 TRAINERS: Final = (
-    ("*-iforest", "anomaly", "dwcp_stream.training.forest", "train_forest"),
-    ("*-gbt", "incident", "dwcp_stream.training.trees", "train_incident"),
-    ("*-lstm-ae", "anomaly", "dwcp_stream.training.consensus", "train_consensus"),
-    ("*-lstm", "forecast", "dwcp_stream.training.link", "train_link"),
+    ("node", "*-iforest", "anomaly", "dwcp_stream.training.forest", "train_forest"),
+    ("node", "*-gbt", "incident", "dwcp_stream.training.trees", "train_incident"),
+    ("consensus", "*-lstm-ae", "anomaly", "dwcp_stream.training.consensus", "train_consensus"),
+    ("link", "*-lstm", "forecast", "dwcp_stream.training.link", "train_link"),
+    ("*", "*", "forecast", "dwcp_stream.training.forecast.trainer", "train_forecast"),
 )
 
 
-def find_trainer(binding: ModelBinding) -> Trainer:
-    """Return the trainer of a stream's model.
+def find_trainer(binding: ModelBinding, stream: str) -> Trainer:
+    """Return the trainer of a model of the stream of that name.
 
     Raises
     ------
     ConfigError
         If there is none, or its library is not installed.
     """
-    for pattern, task, module, function in TRAINERS:
-        if task == binding.task and fnmatchcase(binding.name, pattern):
+    for where, pattern, task, module, function in TRAINERS:
+        if task == binding.task and fnmatchcase(stream, where) and fnmatchcase(binding.name, pattern):
             try:
                 return cast("Trainer", getattr(import_module(module), function))
             except ModuleNotFoundError as missing:
@@ -35,9 +36,9 @@ def find_trainer(binding: ModelBinding) -> Trainer:
                     where=binding.name,
                     remedy="Install the extra: pip install 'dwcp-stream[train]'",
                 ) from missing
-    known = ", ".join(f"{pattern} ({task})" for pattern, task, _, _ in TRAINERS)
+    known = ", ".join(f"{pattern} ({task} of {where})" for where, pattern, task, _, _ in TRAINERS)
     raise ConfigError(
-        f"no trainer makes the model {binding.name!r} with the task {binding.task!r}",
+        f"no trainer makes the model {binding.name!r} of {stream!r} with the task {binding.task!r}",
         where="models",
         remedy=f"Name it after one of: {known}",
     )

@@ -151,7 +151,7 @@ def test_commands_name_what_they_do_not_know(
 
 
 def test_trainers_fit_the_streams(streams: dict[str, StreamDefinition]) -> None:
-    found = {b.name: find_trainer(b).__name__ for s in streams.values() for b in s.models}
+    found = {b.name: find_trainer(b, s.name).__name__ for s in streams.values() for b in s.models}
     assert found == {
         "consensus-lstm-ae": "train_consensus",
         "node-gbt": "train_incident",
@@ -159,7 +159,7 @@ def test_trainers_fit_the_streams(streams: dict[str, StreamDefinition]) -> None:
         "link-lstm": "train_link",
     }
     with pytest.raises(ConfigError, match="no trainer makes"):
-        find_trainer(ModelBinding(name="link-lstm", task="anomaly"))
+        find_trainer(ModelBinding(name="link-lstm", task="anomaly"), "link")
 
 
 def test_rules_on_a_known_run(streams: dict[str, StreamDefinition], runs: list[Path]) -> None:
