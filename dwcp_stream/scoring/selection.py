@@ -123,7 +123,7 @@ def _check_binding(manifest: "Manifest", stream: StreamDefinition, where: str) -
             ("targets", manifest.targets, binding.targets),
             ("horizons", manifest.horizons, binding.horizons),
         ):
-            if mine != its:
+            if its and mine != its:  # a forecast's binding may leave its aims to the trainer
                 raise ModelError(
                     f"the model's {what} {mine!r} are not those that stream {stream.name!r} binds, {its!r}",
                     where=where,

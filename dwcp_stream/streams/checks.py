@@ -126,8 +126,6 @@ def _model(stream: StreamDefinition, model: ModelBinding, key: str) -> Iterator[
         if target not in stream.field_names:
             yield Problem(f"{key}.targets", f'"{target}" is not a field', "Name fields of this stream")
     forecast = model.task == "forecast"
-    if forecast and not (model.targets and model.horizons):
-        yield Problem(f"{key}.targets", "a forecast needs targets and horizons", "Name fields and steps ahead")
     if not forecast and (model.targets or model.horizons):
         yield Problem(f"{key}.targets", f"an {model.task} model has no targets or horizons", "Remove them")
     if any(not 1 <= horizon <= MAX_WINDOW for horizon in model.horizons) or list(model.horizons) != sorted(

@@ -102,7 +102,10 @@ def test_a_minimal_definition_has_defaults(tmp_path: Path) -> None:
         (('name = "load"', 'name = "load"\n[[fields]]\nname = "load"'), "fields[1].name"),
         (('name = "load"', 'name = "load"\n[alert]\nresolve_below = 1.5'), "alert.resolve_below"),
         (('name = "load"', 'name = "load"\n[alert]\nmin_duration = nan'), "alert.min_duration"),
-        (('name = "load"', 'name = "load"\n[[models]]\nname = "m"\ntask = "forecast"'), "models[0].targets"),
+        (
+            ('name = "load"', 'name = "load"\n[[models]]\nname = "m"\ntask = "anomaly"\nhorizons = [1]'),
+            "models[0].targets",
+        ),
         (('name = "load"', 'name = "load"\n[[models]]\nname = "m"\ntask = "guess"'), "models[0].task"),
         (('name = "load"', 'name = "load"\n[[models]]\nname = "../m"\ntask = "anomaly"'), "models[0].name"),
     ],

@@ -14,13 +14,14 @@ Progress = Callable[[float], None]
 
 
 def in_order(grid: Grid, ends: Ints, stride: int = 1) -> Ints:
-    """Sort rows by entity and time and keep every `stride`-th of an entity."""
-    order = ends[np.lexsort((grid.ts[ends], grid.entity[ends]))]
-    if stride == 1 or not len(order):
-        return order
-    first = np.r_[True, np.diff(grid.entity[order]) != 0]
-    begin = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
-    chosen: Ints = order[(np.arange(len(order)) - begin) % stride == 0]
+    """Sort rows by entity and time; of each segment, a history without a long gap, keep every `stride`-th grid row."""
+    if stride > 1:
+        number = np.arange(len(grid.filled))
+        counts = np.r_[0, np.cumsum(grid.filled)]
+        recent = counts[number] - counts[np.maximum(number - (grid.stream.window - 1), 0)]
+        begin = np.maximum.accumulate(np.where(grid.filled & (recent == 0), number, 0))
+        ends = ends[(ends - begin[ends]) % stride == 0]
+    chosen: Ints = ends[np.lexsort((grid.ts[ends], grid.entity[ends]))]
     return chosen
 
 

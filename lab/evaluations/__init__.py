@@ -1,0 +1,1 @@
+"""Evaluations of the default models on public data sets that this project does not ship."""
