@@ -45,6 +45,10 @@ def command(
     TARGETS are the files, with --stream; or the stream's name, with --data. Files are CSV or Parquet (also .gz): a
     column per field, `ts`, and the entity's columns; a file of one entity may lack those with --entity.
 
+    The file of --scores has a row per verdict: entity, ts, model, version, score (1 is the threshold), state (firing
+    or ok), the probability of an incident, and for forecasts a column per target, steps ahead and quantile, such as
+    latency_ms_h12_q10, latency_ms_h12_q50 and latency_ms_h12_q90. They are made at ts, for so many steps later.
+
     \b
     dwcp-stream backtest consensus --data run.csv.gz --entity lab
     dwcp-stream backtest run.csv --stream consensus --scores verdicts.csv --json

@@ -26,7 +26,7 @@ def _binding(stream: StreamDefinition, binding: ModelBinding) -> ModelBinding:
         changes["name"] = f"{stream.name}-{binding.task}"
     if binding.task == "forecast":
         if not binding.targets:
-            changes["targets"] = tuple(f.name for f in stream.fields if f.kind in {"gauge", "counter"} and not f.coded)
+            changes["targets"] = tuple(f.name for f in stream.fields if f.kind == "gauge" and not f.coded)
         if not binding.horizons:
             changes["horizons"] = (1,)
     return msgspec.structs.replace(binding, **changes)

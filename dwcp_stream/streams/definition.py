@@ -38,7 +38,7 @@ class ModelBinding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A model that scores this stream's windows.
 
     `horizons` are in steps; `label` is the column of a training file that says whether the row is abnormal. A file
-    may leave out the name (then it is STREAM-TASK), and of a forecast the targets (all measured fields) and the
+    may leave out the name (then it is STREAM-TASK), and of a forecast the targets (all gauges) and the
     horizons (one step).
     """
 

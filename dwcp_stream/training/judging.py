@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dwcp_stream.errors import PayloadError
-from dwcp_stream.scoring.model import Model
+from dwcp_stream.scoring import Model, rounds
 from dwcp_stream.training.dataset import Floats, Grid, Ints
 from dwcp_stream.training.forecast_baselines import held_values, values_before
 from dwcp_stream.training.labels import labelled
@@ -78,7 +78,10 @@ def judge_forecaster(model: Model, grid: Grid, progress: Progress) -> dict[str, 
     ends = ends[grid.entity[ends + max(model.horizons)] == grid.entity[ends]]
     if not len(ends):
         raise PayloadError("no window has a target", remedy="Give longer histories")
-    quantiles = np.concatenate([_quantiles(model, grid, rows) for rows in _parts(ends, progress)])
+    if model.state_size:
+        quantiles = _in_turn(model, grid, ends, progress)
+    else:
+        quantiles = np.concatenate([_quantiles(model, grid, rows) for rows in _parts(ends, progress)])
     held = held_values(grid, actual)
     results = []
     for i, horizon in enumerate(model.horizons):
@@ -108,6 +111,25 @@ def _quantiles(model: Model, grid: Grid, rows: Ints) -> Floats:
     if made is None:
         raise PayloadError("the model gives no quantiles", where=model.name, remedy="Evaluate a forecast model")
     return np.asarray(made, np.float64)
+
+
+def _in_turn(model: Model, grid: Grid, ends: Ints, progress: Progress) -> Floats:
+    """Quantiles of a model that remembers: windows of an entity one after the other, as they came."""
+    order = np.lexsort((grid.ts[ends], grid.entity[ends]))
+    rows = ends[order]
+    memory = np.full((len(grid.entities), model.state_size), np.nan, np.float32)
+    result = np.empty((len(ends), len(model.horizons), len(model.targets), 3))
+    parts = rounds(grid.entity[rows])
+    for i, chosen in enumerate(parts):
+        entity = grid.entity[rows[chosen]]
+        verdicts = model.score(*grid.windows(rows[chosen]), memory[entity])
+        if verdicts.quantiles is None or verdicts.state_out is None:
+            raise PayloadError("the model gives no quantiles", where=model.name, remedy="Evaluate a forecast model")
+        memory[entity], result[order[chosen]] = verdicts.state_out, verdicts.quantiles
+        if i % 256 == 0:
+            progress((i + 1) / len(parts))
+    progress(1.0)
+    return result
 
 
 def _parts(rows: Ints, progress: Progress) -> Iterator[Ints]:

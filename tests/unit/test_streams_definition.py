@@ -105,6 +105,10 @@ def test_a_minimal_definition_has_defaults(tmp_path: Path) -> None:
         (('name = "load"', 'name = "load"\n[alert]\nmin_duration = nan'), "alert.min_duration"),
         (('name = "load"', 'name = "l"\n[[models]]\ntask = "forecast"\nhorizons = [2, 1]'), "models[0].horizons"),
         (('name = "load"', 'name = "l"\nvocabulary = ["a"]\n[[models]]\ntask = "forecast"'), "models[0].targets"),
+        (
+            ('name = "load"', 'name = "load"\n[[models]]\nname = "m"\ntask = "anomaly"\nhorizons = [1]'),
+            "models[0].targets",
+        ),
         (('name = "load"', 'name = "load"\n[[models]]\nname = "m"\ntask = "guess"'), "models[0].task"),
         (('name = "load"', 'name = "load"\n[[models]]\nname = "../m"\ntask = "anomaly"'), "models[0].name"),
     ],

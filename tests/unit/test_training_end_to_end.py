@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from dwcp_stream.cli.main import run
-from dwcp_stream.errors import ConfigError, PayloadError
+from dwcp_stream.errors import PayloadError
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.streams import StreamDefinition, load_streams
 from dwcp_stream.streams.definition import Field, ModelBinding
