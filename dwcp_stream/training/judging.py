@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dwcp_stream.errors import PayloadError
-from dwcp_stream.scoring import Model, rounds
-from dwcp_stream.training.dataset import Floats, Grid, Ints
+from dwcp_stream.scoring import Model, Verdicts, rounds
+from dwcp_stream.training.dataset import Grid, Ints
 from dwcp_stream.training.forecast_baselines import held_values, values_before
 from dwcp_stream.training.labels import labelled
 from dwcp_stream.training.metrics import coverage, mae, pinball, plain, skill
@@ -49,8 +49,8 @@ def judge_detector(model: Model, grid: Grid, label: str, progress: Progress) -> 
     data = labelled(grid, label)
     ends = grid.ends()
     scores = np.full(len(grid.ts), np.nan)
-    for rows in _parts(ends, progress):
-        scores[rows] = model.score(*grid.windows(rows)).score
+    for rows, verdicts in _verdicts(model, grid, ends, progress):
+        scores[ends[rows]] = verdicts.score
     everything = np.ones(len(grid.ts), bool)
     rules = BY_STREAM.get(model.stream, {})
     judged = {model.name: data.judge(scores, everything)}
@@ -78,10 +78,11 @@ def judge_forecaster(model: Model, grid: Grid, progress: Progress) -> dict[str, 
     ends = ends[grid.entity[ends + max(model.horizons)] == grid.entity[ends]]
     if not len(ends):
         raise PayloadError("no window has a target", remedy="Give longer histories")
-    if model.state_size:
-        quantiles = _in_turn(model, grid, ends, progress)
-    else:
-        quantiles = np.concatenate([_quantiles(model, grid, rows) for rows in _parts(ends, progress)])
+    quantiles = np.empty((len(ends), len(model.horizons), len(model.targets), 3))
+    for rows, verdicts in _verdicts(model, grid, ends, progress):
+        if verdicts.quantiles is None:
+            raise PayloadError("the model gives no quantiles", where=model.name, remedy="Evaluate a forecast model")
+        quantiles[rows] = verdicts.quantiles
     held = held_values(grid, actual)
     results = []
     for i, horizon in enumerate(model.horizons):
@@ -106,33 +107,25 @@ def judge_forecaster(model: Model, grid: Grid, progress: Progress) -> dict[str, 
     return {"forecasts": results}
 
 
-def _quantiles(model: Model, grid: Grid, rows: Ints) -> Floats:
-    made = model.score(*grid.windows(rows)).quantiles
-    if made is None:
-        raise PayloadError("the model gives no quantiles", where=model.name, remedy="Evaluate a forecast model")
-    return np.asarray(made, np.float64)
+def _verdicts(model: Model, grid: Grid, ends: Ints, progress: Progress) -> Iterator[tuple[Ints, Verdicts]]:
+    """Yield positions in `ends` and the verdicts on the windows that end there.
 
-
-def _in_turn(model: Model, grid: Grid, ends: Ints, progress: Progress) -> Floats:
-    """Quantiles of a model that remembers: windows of an entity one after the other, as they came."""
+    What a model remembers of an entity goes from each of its windows to the next, as in the daemon.
+    """
+    if not model.state_size:
+        for begin in range(0, len(ends), BATCH):
+            rows = np.arange(begin, min(begin + BATCH, len(ends)))
+            yield rows, model.score(*grid.windows(ends[rows]))
+            progress((int(rows[-1]) + 1) / len(ends))
+        return
     order = np.lexsort((grid.ts[ends], grid.entity[ends]))
-    rows = ends[order]
     memory = np.full((len(grid.entities), model.state_size), np.nan, np.float32)
-    result = np.empty((len(ends), len(model.horizons), len(model.targets), 3))
-    parts = rounds(grid.entity[rows])
-    for i, chosen in enumerate(parts):
-        entity = grid.entity[rows[chosen]]
-        verdicts = model.score(*grid.windows(rows[chosen]), memory[entity])
-        if verdicts.quantiles is None or verdicts.state_out is None:
-            raise PayloadError("the model gives no quantiles", where=model.name, remedy="Evaluate a forecast model")
-        memory[entity], result[order[chosen]] = verdicts.state_out, verdicts.quantiles
-        if i % 256 == 0:
-            progress((i + 1) / len(parts))
-    progress(1.0)
-    return result
-
-
-def _parts(rows: Ints, progress: Progress) -> Iterator[Ints]:
-    for i in range(0, len(rows), BATCH):
-        yield rows[i : i + BATCH]
-        progress(min(1.0, (i + BATCH) / len(rows)))
+    parts = rounds(grid.entity[ends[order]])
+    for number, chosen in enumerate(parts):
+        rows = order[chosen]
+        entity = grid.entity[ends[rows]]
+        verdicts = model.score(*grid.windows(ends[rows]), memory[entity])
+        if verdicts.state_out is not None:
+            memory[entity] = verdicts.state_out
+        yield rows, verdicts
+        progress((number + 1) / len(parts))

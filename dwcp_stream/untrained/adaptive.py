@@ -20,16 +20,20 @@ SMOOTHING: Final = 0.3
 CLIP: Final = 10.0
 """Standard deviations at which a field's deviation is cut off."""
 STRONGEST: Final = 3
-"""Fields whose deviations count, the largest ones: a fault shows in a few of them."""
+"""Most fields whose deviations count, the largest ones: a fault shows in a few of them. One of four, at least one."""
 LEARNT: Final = 5.0
 """Standard deviations within which values are learnt as they are; what is farther off moves the level as this much
 would, so a lasting change becomes usual in time and a spike does not."""
 THRESHOLD: Final = 4.0
 """Standard deviations of the mean deviation, over its own level, at which the score is 1."""
+SETTLED: Final = 10
+"""Rows after which a field's deviation means something: with fewer, its level is a guess."""
 FIRST: Final = 20
 """Rows before the first verdict."""
 FLOOR: Final = 1e-6
-"""Least standard deviation, as a share of the level."""
+"""Least standard deviation of a field, as a share of its level."""
+SPREAD: Final = 0.1
+"""Least standard deviation of the mean deviation, as a share of its level."""
 
 
 class AdaptiveDeviation(AnomalyDetector):  # type: ignore[misc]  # River has no types
@@ -63,7 +67,7 @@ class AdaptiveDeviation(AnomalyDetector):  # type: ignore[misc]  # River has no 
         if self.rows < FIRST or not deviations:
             return math.nan
         level, square = self.usual
-        return (self._smoothed(deviations) - level) / (THRESHOLD * _scale(level, square, 0.05))
+        return (self._smoothed(deviations) - level) / (THRESHOLD * _scale(level, square, SPREAD))
 
     def learn_one(self, x: Mapping[str, float]) -> None:
         """Learn a row; fields that it lacks stay as they are."""
@@ -72,13 +76,21 @@ class AdaptiveDeviation(AnomalyDetector):  # type: ignore[misc]  # River has no 
         deviations = self.deviations(x)
         if deviations:
             self.smooth = self._smoothed(deviations)
-            self.usual = _learnt(self.smooth, self.usual, weight) if self.rows > 2 else (self.smooth, 1.0)
+            self._learn_usual()
         for name, value in x.items():
             known = self.levels.get(name)
             self.levels[name] = (value, 0.0) if known is None else _learnt(value, known, weight)
 
+    def _learn_usual(self) -> None:
+        since = self.rows - SETTLED
+        if since <= 1:
+            self.usual = self.smooth, 0.0
+        else:
+            self.usual = _learnt(self.smooth, self.usual, max(FADING, 1.0 / since), SPREAD)
+
     def _smoothed(self, deviations: Mapping[str, float]) -> float:
-        strongest = sorted(deviations.values())[-STRONGEST:]
+        count = max(min(STRONGEST, len(deviations) // 4), 1)
+        strongest = sorted(deviations.values())[-count:]
         return _faded(self.smooth, sum(strongest) / len(strongest), SMOOTHING)
 
 
@@ -97,8 +109,8 @@ def _deviation(value: float, level: Level) -> float:
     return abs(value - level[0]) / _scale(*level, FLOOR)
 
 
-def _learnt(value: float, known: Level, weight: float) -> Level:
+def _learnt(value: float, known: Level, weight: float, floor: float = FLOOR) -> Level:
     level, square = known
-    reach = LEARNT * _scale(level, square, FLOOR) if square else math.inf
+    reach = LEARNT * _scale(level, square, floor) if square else math.inf
     away = min(max(value - level, -reach), reach)
     return _faded(level, level + away, weight), _faded(square, away * away, weight)
