@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from dwcp_stream.settings import Settings
 if TYPE_CHECKING:
     from dwcp_stream.streams import StreamDefinition
     from dwcp_stream.streams.definition import ModelBinding
+    from dwcp_stream.training.job import Candidate, Job, Space, Trainer
 
 
 @click.command(
@@ -43,6 +45,7 @@ Examples:
 )
 @click.option("--model", "model_name", metavar="NAME", help="Only this one of the stream's models.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data; default: the trainer's choice.")
+@click.option("--trials", type=click.IntRange(min=2), help="Search the trainer's parameters in so many trainings.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same data, same model.")
 @click.option("--entity", metavar="NAME", help="Entity of files that have no entity columns.")
 @settings_option
@@ -54,6 +57,7 @@ def command(
     out: Path | None,
     model_name: str | None,
     epochs: int | None,
+    trials: int | None,
     seed: int,
     entity: str | None,
     settings: Settings,
@@ -65,6 +69,9 @@ def command(
     writes a report beside the model: its figures next to the trivial rules and the best simple baseline. A new
     version does not become champion, unless it is the model's first: compare, then move the alias.
 
+    With --trials the parameters are searched first, by the loss on validation rows. The search is kept in
+    DIR/.tuning: the same command with more trials goes on with it, and so does one that was interrupted.
+
     Needs the extra `train` (pip install 'dwcp-stream[train]').
     """
     # jax reads this once, when it is imported: one thread per operation leaves a core to the rest, and sums
@@ -75,7 +82,7 @@ def command(
     from dwcp_stream.streams import load_streams
     from dwcp_stream.training.job import Job
     from dwcp_stream.training.publish import publish
-    from dwcp_stream.training.trainers import find_trainer
+    from dwcp_stream.training.trainers import find_space, find_trainer
 
     streams = load_streams(settings.streams_dir)
     if stream_name not in streams:
@@ -96,11 +103,14 @@ def command(
                 files=(*files, *more_files),
                 seed=seed,
                 epochs=epochs,
-                command=_command_line(stream_name, binding.name, (*files, *more_files), epochs, seed, entity),
+                command=_command_line(stream_name, binding.name, (*files, *more_files), epochs, trials, seed, entity),
                 entity=entity,
                 progress=_advance_to(advance),
             )
-            candidate = trainer(job)
+            if trials is None:
+                candidate = trainer(job)
+            else:
+                candidate = _tuned(job, trainer, find_space(binding, stream.name), trials, repository.root)
             version = publish(candidate, job, repository)
         folder = repository.root / binding.name / str(version)
         trained.append(
@@ -115,6 +125,23 @@ def command(
     emit({"stream": stream_name, "trained": trained}, as_json, _render)
 
 
+def _tuned(job: "Job", trainer: "Trainer", space: "Space", trials: int, root: Path) -> "Candidate":
+    """Search, and return the best candidate with what was found in its metrics and report."""
+    from dwcp_stream.training.tuning import tune
+
+    found, candidate = tune(job, trainer, space, trials, root)
+    if candidate is None:  # an earlier run trained it
+        candidate = trainer(replace(job, parameters=found.parameters))
+    metrics = {**candidate.metrics, "tuning": asdict(found)}
+    chosen = ", ".join(f"{name} {value:.4g}" for name, value in found.parameters.items())
+    said = (
+        f"Of {found.trials} trials the best on validation rows has a loss of {found.best:.6g}, beside "
+        f"{found.usual:.6g} of the trainer's own parameters. {chosen}."
+    )
+    report = f"{candidate.report.rstrip()}\n\n## Search of parameters\n\n{said}\n"
+    return replace(candidate, metrics=metrics, report=report)
+
+
 def _bindings(stream: "StreamDefinition", only: str | None) -> list["ModelBinding"]:
     chosen = [binding for binding in stream.models if only in {None, binding.name}]
     if not chosen:
@@ -127,11 +154,18 @@ def _bindings(stream: "StreamDefinition", only: str | None) -> list["ModelBindin
 
 
 def _command_line(
-    stream: str, model: str, files: tuple[Path, ...], epochs: int | None, seed: int, entity: str | None
+    stream: str,
+    model: str,
+    files: tuple[Path, ...],
+    epochs: int | None,
+    trials: int | None,
+    seed: int,
+    entity: str | None,
 ) -> str:
     """Write the command that repeats the run, with the files' names: their folders are the reader's own."""
     words = ["dwcp-stream", "train", stream, "--model", model, "--seed", str(seed)]
     words += ["--epochs", str(epochs)] if epochs else []
+    words += ["--trials", str(trials)] if trials else []
     words += ["--entity", entity] if entity else []
     return shlex.join([*words, "--data", *(path.name for path in files)])
 

@@ -8,6 +8,31 @@ from typing import Any
 from dwcp_stream.streams.definition import ModelBinding, StreamDefinition
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A number that a trainer can be told.
+
+    Attributes
+    ----------
+    usual
+        What it takes if it is not told.
+    low, high
+        Bounds of a search.
+    log, whole
+        Whether ratios matter rather than differences, and whether it is a whole number.
+    """
+
+    usual: float
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+
+Space = Mapping[str, Parameter]
+"""A trainer's parameters by name; a module of a trainer calls its own `SPACE`."""
+
+
 def _silent(_done: float, _what: str) -> None:
     """Discard progress."""
 
@@ -33,6 +58,8 @@ class Job:
         Name for files that have no entity columns.
     progress
         Called with the share done (0 to 1) and a word on what is being done.
+    parameters
+        Values for some of the trainer's parameters, see `told`.
     """
 
     stream: StreamDefinition
@@ -43,6 +70,11 @@ class Job:
     command: str = ""
     entity: str | None = None
     progress: Callable[[float, str], None] = _silent
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+    def told(self, space: Space, name: str) -> float:
+        """Return the value of one of the trainer's parameters."""
+        return self.parameters.get(name, space[name].usual)
 
 
 @dataclass(frozen=True)
@@ -71,6 +103,8 @@ class Candidate:
         As in the manifest.
     licence
         Under which licence the training data stands.
+    validation
+        Loss on validation rows, the smaller the better: what a search of parameters goes by. None if it has none.
     """
 
     model: bytes
@@ -87,6 +121,7 @@ class Candidate:
     horizons: tuple[int, ...] = ()
     targets: tuple[str, ...] = ()
     state_size: int = 0
+    validation: float | None = None
 
 
 Trainer = Callable[[Job], Candidate]

@@ -6,6 +6,7 @@ the second, told apart for links that training knows and links that it does not.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import jax
 import numpy as np
@@ -17,13 +18,18 @@ from dwcp_stream.training import link_features as features
 from dwcp_stream.training.dataset import Grid, Ints, load_grid
 from dwcp_stream.training.fitting import fit
 from dwcp_stream.training.forecast_baselines import Baselines
-from dwcp_stream.training.job import Candidate, Job
+from dwcp_stream.training.job import Candidate, Job, Parameter, Space
 from dwcp_stream.training.link_alarms import judge_alarms
 from dwcp_stream.training.link_batches import Maker
 from dwcp_stream.training.link_report import write_report
 from dwcp_stream.training.publish import reference
 
-HIDDEN, WIDE, EPOCHS, BATCH, RATE = 32, 64, 10, 256, 3e-3
+SPACE: Final[Space] = {
+    "hidden": Parameter(32, 8, 96, log=True, whole=True),
+    "wide": Parameter(64, 16, 192, log=True, whole=True),
+    "rate": Parameter(3e-3, 3e-4, 2e-2, log=True),
+}
+EPOCHS, BATCH = 10, 256
 TRAIN_WINDOWS, VALID_WINDOWS, TEST_WINDOWS = 48_000, 8_000, 16_000
 CUTS, HELD_OUT = (0.70, 0.85), 5
 
@@ -50,7 +56,7 @@ def train_link(job: Job) -> Candidate:
     grid = load_grid(job.stream, job.files, extra=("label",), entity=job.entity)
     shape = features.layout(job.stream, job.binding.targets, job.binding.horizons)
     horizons = job.binding.horizons
-    sizes = net.Sizes(HIDDEN, WIDE, horizons, len(shape.targets))
+    sizes = net.Sizes(int(job.told(SPACE, "hidden")), int(job.told(SPACE, "wide")), horizons, len(shape.targets))
     split = cut(grid, max(horizons), job.seed)
     maker = Maker(grid, shape, split.train)
     fitted = fit(
@@ -61,7 +67,7 @@ def train_link(job: Job) -> Candidate:
         maker,
         epochs=job.epochs or EPOCHS,
         batch=BATCH,
-        rate=RATE,
+        rate=job.told(SPACE, "rate"),
         seed=job.seed,
         progress=lambda share: job.progress(0.8 * share, "training"),
     )
@@ -87,6 +93,7 @@ def train_link(job: Job) -> Candidate:
         severity=severity(alarms.threshold),
         horizons=tuple(horizons),
         targets=shape.targets,
+        validation=min(fitted.valid_loss),
         licence="see the data's own licence; the committed version is trained on the project's own simulator",
     )
 

@@ -2,11 +2,12 @@
 
 from fnmatch import fnmatchcase
 from importlib import import_module
+from types import ModuleType
 from typing import Final, cast
 
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.streams.definition import ModelBinding
-from dwcp_stream.training.job import Trainer
+from dwcp_stream.training.job import Space, Trainer
 
 # (stream, pattern of the name, task, module, function); imported on use, because each pulls its own heavy library.
 # The last three are for any stream, one for each task.
@@ -29,13 +30,26 @@ def find_trainer(binding: ModelBinding, stream: str) -> Trainer:
     ConfigError
         If its library is not installed.
     """
-    module, function = next(
+    module, function = _find(binding, stream)
+    return cast("Trainer", getattr(_imported(module, binding), function))
+
+
+def find_space(binding: ModelBinding, stream: str) -> Space:
+    """Return the parameters that the model's trainer can be told; ConfigError as for `find_trainer`."""
+    return cast("Space", getattr(_imported(_find(binding, stream)[0], binding), "SPACE", {}))
+
+
+def _find(binding: ModelBinding, stream: str) -> tuple[str, str]:
+    return next(
         (module, function)
         for of_stream, pattern, task, module, function in TRAINERS
         if task == binding.task and fnmatchcase(stream, of_stream) and fnmatchcase(binding.name, pattern)
     )
+
+
+def _imported(module: str, binding: ModelBinding) -> ModuleType:
     try:
-        return cast("Trainer", getattr(import_module(module), function))
+        return import_module(module)
     except ModuleNotFoundError as missing:
         raise ConfigError(
             f"training needs {missing.name}, which is not installed",

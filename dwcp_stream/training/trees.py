@@ -6,6 +6,7 @@ is the sum itself, shifted and scaled so that 0 is a typical normal window and 1
 """
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,11 +18,19 @@ from dwcp_stream.training.calibration import Calibration, calibrate
 from dwcp_stream.training.ensemble import ML_OPSETS, Tree, add_ensemble, exact
 from dwcp_stream.training.features import FIELDS, WINDOW, FeatureGraph, add_features
 from dwcp_stream.training.graph import Graph, to_bytes
-from dwcp_stream.training.job import Candidate, Job
+from dwcp_stream.training.job import Candidate, Job, Parameter, Space
 from dwcp_stream.training.node_data import NodeData, Part, load_node_data, thinned, typical_values
 from dwcp_stream.training.node_graph import add_contribution, add_expected, add_inputs
 from dwcp_stream.training.node_report import STEP, node_candidate
 
+SPACE: Final[Space] = {
+    "max_depth": Parameter(5, 3, 9, whole=True),
+    "eta": Parameter(0.1, 0.02, 0.3, log=True),
+    "min_child_weight": Parameter(20.0, 1.0, 100.0, log=True),
+    "subsample": Parameter(0.8, 0.5, 1.0),
+    "colsample_bytree": Parameter(0.5, 0.2, 1.0),
+    "lambda": Parameter(2.0, 0.1, 30.0, log=True),
+}
 ROUNDS: Final = 220
 NORMAL_ROWS: Final = 300_000
 SMALL: Final = 100_000  # training rows up to which one thread is as fast
@@ -29,12 +38,6 @@ PARAMETERS: Final[dict[str, Any]] = {
     "objective": "binary:logistic",
     "base_score": 0.5,  # so that the sum of the leaves is the whole margin
     "tree_method": "hist",
-    "max_depth": 5,
-    "eta": 0.1,
-    "min_child_weight": 20.0,
-    "subsample": 0.8,
-    "colsample_bytree": 0.5,
-    "lambda": 2.0,
     "eval_metric": "logloss",
 }
 BUDGET: Final = 0.1  # false alarms per node and day on validation rows
@@ -50,7 +53,7 @@ def train_incident(job: Job) -> Candidate:
     """
     job.progress(0.0, "reading")
     data = load_node_data(job)
-    booster = fit(data, job)
+    booster, loss = fit(data, job)
     trees = exact(from_xgboost(booster))
     typical = typical_values(data.train)
     job.progress(0.75, "choosing the threshold")
@@ -60,7 +63,7 @@ def train_incident(job: Job) -> Candidate:
     model = incident_model(job.stream, trees, calibration, typical)
     job.progress(0.85, "judging")
     scores, probability = data.test.run(model, ["score", "probability"])
-    return node_candidate(
+    candidate = node_candidate(
         job,
         data,
         title="Node incidents: gradient-boosted trees",
@@ -76,10 +79,11 @@ def train_incident(job: Job) -> Candidate:
             "brier_of_the_base_rate": float(data.test.label.mean() * (1 - data.test.label.mean())),
         },
     )
+    return replace(candidate, validation=loss)
 
 
-def fit(data: NodeData, job: Job) -> xgboost.Booster:
-    """Train on all labelled and a sample of the other rows, stop when validation loss stops falling."""
+def fit(data: NodeData, job: Job) -> tuple[xgboost.Booster, float]:
+    """Train on all labelled and a sample of the other rows, stop when validation loss stops falling; and that loss."""
     features = FeatureGraph(job.stream)
     # by the size of the data, not of the machine, so that a run repeats; small data loses more than it wins
     threads = 2 if len(data.train.ends) > SMALL else 1
@@ -100,7 +104,7 @@ def fit(data: NodeData, job: Job) -> xgboost.Booster:
             return False
 
     booster = xgboost.train(
-        {**PARAMETERS, "seed": job.seed, "nthread": threads},
+        {**PARAMETERS, **{name: job.told(SPACE, name) for name in SPACE}, "seed": job.seed, "nthread": threads},
         train,
         rounds,
         evals=[(valid, "valid")],
@@ -108,7 +112,7 @@ def fit(data: NodeData, job: Job) -> xgboost.Booster:
         verbose_eval=False,
         callbacks=[Progress()],
     )
-    return booster[: booster.best_iteration + 1]
+    return booster[: booster.best_iteration + 1], float(booster.best_score)
 
 
 def from_xgboost(booster: Any) -> list[Tree]:
@@ -172,7 +176,7 @@ def explain_model(
 
 def _about(trees: list[Tree], data: NodeData, job: Job) -> str:
     return (
-        f"{len(trees)} trees of depth {PARAMETERS['max_depth']} on the 123 features of windows of {WINDOW} "
+        f"{len(trees)} trees of depth {job.told(SPACE, 'max_depth'):g} on the 123 features of windows of {WINDOW} "
         f"rows, trained on all {int(data.train.label.sum())} labelled and up to {NORMAL_ROWS} other rows "
         f"(weighted back), stopped by the loss of the validation part. Seed {job.seed}. `probability` is "
         "the logistic of the trees' sum; `score` is the same sum, 0 at the median of normal validation rows "
