@@ -10,6 +10,8 @@ from dwcp_stream.errors import ConfigError
 from dwcp_stream.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dwcp_stream.registry import ModelRepository
     from dwcp_stream.streams import StreamDefinition
     from dwcp_stream.streams.definition import ModelBinding
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  dwcp-stream evaluate consensus --data r3.csv.gz --entity lab
+  dwcp-stream evaluate consensus --data r3.csv.gz --entity lab --report judged/
   dwcp-stream evaluate link-lstm --data links.parquet --version 2 --json | jq '.models[].forecasts[0]'
 """
 )
@@ -36,6 +38,13 @@ Examples:
 @click.option("--version", "which", default="champion", show_default=True, help="Alias or number of the version.")
 @click.option("--label", metavar="COLUMN", help="Column that is 1 in a fault; default: the model's, else `label`.")
 @click.option("--entity", metavar="NAME", help="Entity of files that have no entity columns.")
+@click.option(
+    "--report",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write report.md with the tables and curves (PNG) there, in a folder for each model.",
+)
 @settings_option
 @json_option
 def command(
@@ -45,6 +54,7 @@ def command(
     which: str,
     label: str | None,
     entity: str | None,
+    folder: Path | None,
     settings: Settings,
     as_json: bool,
 ) -> None:
@@ -53,7 +63,8 @@ def command(
     Detectors: events found, false alarms per hour, delay, ROC AUC and average precision per row, beside the
     trivial rules of the stream. Rows with x_recovery = 1 count neither way. Forecasters: MAE, pinball loss and
     coverage of the 80 % interval by horizon and target, and skill over repeating the last value. The score is
-    judged, not the alert policy: use `backtest` to see alerts.
+    judged, not the alert policy: use `backtest` to see alerts. --report adds ROC, precision and recall, reliability
+    of a probability, and forecasts beside what came.
 
     Needs the extra `train` (pip install 'dwcp-stream[train]').
     """
@@ -71,13 +82,46 @@ def command(
         model = _load(repository, binding, which).bind(stream)
         with progress(model.name, total=1.0) as advance:
             done = _advance_to(advance)
+            plots: dict[str, bytes] | None = {} if folder else None
             judged = (
-                judge_forecaster(model, grid, done)
+                judge_forecaster(model, grid, done, plots)
                 if model.task == "forecast"
-                else judge_detector(model, grid, name, done)
+                else judge_detector(model, grid, name, done, plots)
             )
-        results.append({"model": model.name, "version": model.version, "task": model.task, **judged})
+        result = {"model": model.name, "version": model.version, "task": model.task, **judged}
+        if folder is not None and plots is not None:
+            result["report"] = str(_write(folder / model.name, result, plots, (*files, *more_files)))
+        results.append(result)
     emit({"stream": stream.name, "files": [str(p) for p in (*files, *more_files)], "models": results}, as_json, _render)
+
+
+def _write(folder: Path, result: dict[str, Any], plots: "dict[str, bytes]", files: "Sequence[Path]") -> Path:
+    """Write report.md and the pictures; returns the report's path."""
+    from dwcp_stream.training.publish import data_hash
+    from dwcp_stream.training.report import document, table
+
+    header, rows = _detectors(result) if "detectors" in result else _forecasts(result)
+    names = ", ".join(path.name for path in files)
+    text = document(
+        f"{result['model']} version {result['version']} on {names}",
+        {
+            "": f"SHA-256 of the data: {data_hash(files)}. Made by `dwcp-stream evaluate {result['model']}`.",
+            "Figures": table(header, rows),
+            "Pictures": "\n\n".join(f"![{name.removesuffix('.png')}]({name})" for name in plots),
+        },
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, png in plots.items():
+            (folder / name).write_bytes(png)
+        (folder / "report.md").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(folder),
+            remedy="Choose another --report",
+        ) from error
+    return folder / "report.md"
 
 
 def _find(streams: "dict[str, StreamDefinition]", what: str) -> "tuple[StreamDefinition, list[ModelBinding]]":

@@ -12,6 +12,7 @@ import numpy as np
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.scoring import Model, Verdicts, rounds
 from dwcp_stream.training.dataset import Grid, Ints
+from dwcp_stream.training.evaluation_plots import detector_plots, forecast_plots
 from dwcp_stream.training.forecast_baselines import held_values, values_before
 from dwcp_stream.training.labels import labelled
 from dwcp_stream.training.metrics import coverage, mae, pinball, plain, skill
@@ -22,7 +23,9 @@ DAY = 86_400.0
 Progress = Callable[[float], None]
 
 
-def judge_detector(model: Model, grid: Grid, label: str, progress: Progress) -> dict[str, Any]:
+def judge_detector(
+    model: Model, grid: Grid, label: str, progress: Progress, plots: dict[str, bytes] | None = None
+) -> dict[str, Any]:
     """Judge an anomaly or incident model.
 
     Parameters
@@ -35,6 +38,8 @@ def judge_detector(model: Model, grid: Grid, label: str, progress: Progress) -> 
         Name of the column that is 1 in a fault.
     progress
         Called with the share done.
+    plots
+        Gets pictures by file name, if given.
 
     Returns
     -------
@@ -48,18 +53,24 @@ def judge_detector(model: Model, grid: Grid, label: str, progress: Progress) -> 
     """
     data = labelled(grid, label)
     ends = grid.ends()
-    scores = np.full(len(grid.ts), np.nan)
+    own, probability = np.full(len(grid.ts), np.nan), None
     for rows, verdicts in _verdicts(model, grid, ends, progress):
-        scores[ends[rows]] = verdicts.score
+        own[ends[rows]] = verdicts.score
+        if verdicts.probability is not None:
+            probability = np.full(len(grid.ts), np.nan) if probability is None else probability
+            probability[ends[rows]] = verdicts.probability
+    scores = {model.name: own} | {name: rule(grid) for name, rule in BY_STREAM.get(model.stream, {}).items()}
     everything = np.ones(len(grid.ts), bool)
-    rules = BY_STREAM.get(model.stream, {})
-    judged = {model.name: data.judge(scores, everything)}
-    judged |= {name: data.judge(rule(grid), everything) for name, rule in rules.items()}
+    judged = {name: data.judge(score, everything) for name, score in scores.items()}
+    if plots is not None:
+        plots |= detector_plots(data, scores, probability)
     return {"detectors": {name: result.plain() for name, result in judged.items()}}
 
 
-def judge_forecaster(model: Model, grid: Grid, progress: Progress) -> dict[str, Any]:
-    """Judge a forecast model.
+def judge_forecaster(
+    model: Model, grid: Grid, progress: Progress, plots: dict[str, bytes] | None = None
+) -> dict[str, Any]:
+    """Judge a forecast model; parameters as for `judge_detector`.
 
     Returns
     -------
@@ -104,6 +115,8 @@ def judge_forecaster(model: Model, grid: Grid, progress: Progress) -> dict[str, 
                     }
                 )
             )
+    if plots is not None:
+        plots |= forecast_plots(grid, ends, quantiles, model.horizons, model.targets)
     return {"forecasts": results}
 
 

@@ -45,6 +45,19 @@ def line_plot(
     return _png(figure)
 
 
+def curve_plot(
+    title: str, lines: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], *, xlabel: str, ylabel: str
+) -> bytes:
+    """Plot lines, each with an axis of its own, in the unit square."""
+    figure, axes = _axes(title, xlabel, ylabel)
+    for name, (x, y) in lines.items():
+        axes.plot(x, y, label=name, linewidth=1.2)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
 def score_plot(
     title: str,
     seconds: NDArray[Any],

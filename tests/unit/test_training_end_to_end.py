@@ -1,6 +1,7 @@
 """Tiny runs of the whole way: files in, published version out, the same again with the same seed."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +90,20 @@ def test_train_and_evaluate_consensus(
     names = {path.name for path in (tmp_path / "consensus-lstm-ae" / "1").iterdir()}
     assert names >= {"model.onnx", "explain.onnx", "golden.npz", "manifest.json", "report.md", "training.png"}
 
-    assert run(["evaluate", "consensus-lstm-ae", "--json", "--data", files[3]]) == 0
+    folder = tmp_path / "judged"
+    assert run(["evaluate", "consensus-lstm-ae", "--json", "--report", str(folder), "--data", files[3]]) == 0
     judged = json.loads(capsys.readouterr().out)["models"][0]
+    assert pictures(Path(judged["report"])) == {"score.png", "roc.png", "pr.png"}
     # run 3 is the only test file here, so both commands must count alike
     assert judged["detectors"]["consensus-lstm-ae"] == model
+
+
+def pictures(report: Path) -> set[str]:
+    """Pictures that a report shows, which must be beside it and nothing else."""
+    shown = set(re.findall(r"!\[.*?\]\((.*?)\)", report.read_text()))
+    assert shown == {path.name for path in report.parent.iterdir()} - {"report.md"}
+    assert all((report.parent / name).read_bytes().startswith(b"\x89PNG") for name in shown)
+    return shown
 
 
 def test_a_seed_repeats_a_model(runs: list[Path], streams: dict[str, StreamDefinition]) -> None:
@@ -127,8 +138,10 @@ def test_train_and_evaluate_link(
     result = trained["metrics"]["known_links"]["bandwidth_mbps+12"]
     assert set(result["baselines"]) == {"persistence", "seasonal naive", "mean per hour", "AR(1) ridge"}
     assert 0.3 < result["coverage"] <= 1.0
-    assert run(["evaluate", "link", "--json", "--data", str(path)]) == 0
-    forecasts = json.loads(capsys.readouterr().out)["models"][0]["forecasts"]
+    assert run(["evaluate", "link", "--json", "--report", str(tmp_path / "judged"), "--data", str(path)]) == 0
+    judged = json.loads(capsys.readouterr().out)["models"][0]
+    assert len(pictures(Path(judged["report"]))) == 12
+    forecasts = judged["forecasts"]
     assert {(f["horizon"], f["target"]) for f in forecasts} == {
         (h, t) for h in (1, 6, 12) for t in ("bandwidth_mbps", "latency_ms", "packet_loss", "jitter_ms")
     }

@@ -60,6 +60,8 @@ def test_verdicts_are_those_of_the_pipeline(file, tmp_path):
 def test_a_detector_with_a_memory_is_judged_with_it(file):
     model = untrained_model(STREAM, STREAM.models[0]).bind(STREAM)
     grid = load_grid(STREAM, [file], extra=("label",), entity=None)
-    found = judging.judge_detector(model, grid, "label", lambda _: None)["detectors"][model.name]
+    plots = {}
+    found = judging.judge_detector(model, grid, "label", lambda _: None, plots)["detectors"][model.name]
+    assert set(plots) == {"score.png", "roc.png", "pr.png"}
     assert found["events"] == 3
     assert found["found"] == 3
