@@ -5,7 +5,7 @@ import contextlib
 import heapq
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,41 +58,43 @@ async def _play(
     seconds: float,
     show: Callable[[Seen, float], None],
 ) -> Any:
-    seen, prefix = Seen(), cluster.settings.topics.prefix
-    outputs = [topic_name(prefix, topic) for topic in TOPICS]
-    async with (
-        producer_client(cluster.settings, linger_ms=2) as producer,
-        consumer_client(cluster.settings, *outputs, auto_offset_reset="earliest") as consumer,
-    ):
-        watching = asyncio.create_task(watch(consumer, prefix, seen))
-        begun = time.monotonic()
-        refreshing = asyncio.create_task(_refresh(cluster, seen, show, begun))
-        try:
-            now = time.time() + LEAD_SECONDS
-            plans = [
-                schedule(telemetry[n], s, topic_name(prefix, s.topic), seconds, now, folder) for n, s in streams.items()
-            ]
-            await _send(producer, heapq.merge(*plans, key=lambda r: r.due), now, seen, (watching, refreshing))
-            await _drain(cluster, seen)
-        finally:
-            for task in (watching, refreshing):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+    prefix = cluster.settings.topics.prefix
+    async with producer_client(cluster.settings, linger_ms=2) as producer, watched(cluster, show) as seen:
+        now = time.time() + LEAD_SECONDS
+        plans = [
+            schedule(telemetry[n], s, topic_name(prefix, s.topic), seconds, now, folder) for n, s in streams.items()
+        ]
+        await _send(producer, heapq.merge(*plans, key=lambda r: r.due), now, seen)
+        await drain(cluster, seen)
     return seen.summary()
 
 
-async def _send(
-    producer: AIOKafkaProducer, plan: Any, start: float, seen: Seen, others: tuple["asyncio.Task[None]", ...]
-) -> None:
+@contextlib.asynccontextmanager
+async def watched(cluster: Cluster, show: Callable[[Seen, float], None]) -> AsyncIterator[Seen]:
+    """Watch what the workers publish and count while the block runs; what ends the watching ends the block, too."""
+    seen, prefix = Seen(), cluster.settings.topics.prefix
+    outputs = [topic_name(prefix, topic) for topic in TOPICS]
+    async with consumer_client(cluster.settings, *outputs, auto_offset_reset="earliest") as consumer:
+        begun = time.monotonic()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(watch(consumer, prefix, seen)),
+                    group.create_task(_refresh(cluster, seen, show, begun)),
+                ]
+                yield seen
+                for task in tasks:
+                    task.cancel()
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from several
+
+
+async def _send(producer: AIOKafkaProducer, plan: Any, start: float, seen: Seen) -> None:
     record: TimedRecord
     for record in plan:
         wait = start + record.due - time.time()
         if wait > 0:
             await asyncio.sleep(wait)
-            for task in others:
-                if task.done():
-                    task.result()
         await producer.send(record.topic, record.value, key=record.key)
         seen.sent[record.stream] += 1
     await producer.flush()
@@ -106,7 +108,7 @@ async def _refresh(cluster: Cluster, seen: Seen, show: Callable[[Seen, float], N
         await asyncio.sleep(REFRESH_SECONDS)
 
 
-async def _drain(cluster: Cluster, seen: Seen) -> None:
+async def drain(cluster: Cluster, seen: Seen) -> None:
     """Wait until every sample sent is accounted for, and the outputs have stopped coming."""
     deadline = time.monotonic() + DRAIN_SECONDS
     before = -1

@@ -11,8 +11,8 @@ from rich.text import Text
 from dwcp_stream.demo.watch import OUTCOMES, Seen
 
 
-def render(seen: Seen, elapsed: float, seconds: float) -> Group:
-    """Return what the terminal shows now."""
+def render(seen: Seen, elapsed: float, seconds: float, line: str = "") -> Group:
+    """Return what the terminal shows now; `line` is a line more."""
     samples = Table(expand=True, title=f"dwcp-stream demo, {elapsed:.0f} of about {seconds:.0f} s")
     samples.add_column("stream")
     for column in ("sent", *OUTCOMES):
@@ -31,6 +31,7 @@ def render(seen: Seen, elapsed: float, seconds: float) -> Group:
     return Group(
         samples,
         Text(numbers),
+        *([Text(line, style="bold")] if line else []),
         Panel(Text("\n".join(seen.recent) or "none yet"), title="alerts"),
         Panel(Text("\n".join([*seen.forecasts, *seen.drifts]) or "none yet"), title="forecasts and drift"),
     )
@@ -46,4 +47,8 @@ def ending(summary: dict[str, Any]) -> str:
     ]
     if p50 is not None:
         lines.append(f"from sample to alert: p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")
+    for fault in summary.get("faults", ()):
+        after = fault["first_alert_after_seconds"]
+        told = "no alert after it" if after is None else f"an alert after {after:.1f} s"
+        lines.append(f"{fault['kind']}: {told}" + (f" ({fault['error']})" if fault["error"] else ""))
     return "\n".join(lines)

@@ -20,6 +20,7 @@ class Seen:
     """What has been seen so far."""
 
     alerts: list[dict[str, Any]] = field(default_factory=list)
+    received: list[float] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -37,6 +38,7 @@ class Seen:
         if topic == "anomalies":
             body["id"] = headers["ce_id"].decode()
             self.alerts.append(body)
+            self.received.append(received)
             if "source_timestamp_ms" in headers:
                 self.latencies.append(received - int(headers["source_timestamp_ms"]) / 1000)
             self.recent.append(body["annotations"]["summary"])

@@ -43,3 +43,19 @@ def test_predictions_drift_and_latency_are_reported(result):
     assert isinstance(result["drift_events"], int)
     assert result["accuracy_messages"] > 0
     assert 0 < result["latency_seconds"]["p50"] <= result["latency_seconds"]["p99"]
+
+
+@pytest.mark.full
+def test_a_fault_in_a_live_cluster_raises_an_alert():
+    """A real etcd cluster; its leader is lost once the windows are full."""
+    command = ["demo", "--live", "--seconds", "75", "--inject", "leader_lost@45", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dwcp_stream", *command], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sum(found["accounted"].values()) == found["samples_in"] >= 70
+    assert found["accounted"]["invalid"] == 0
+    (fault,) = found["faults"]
+    assert (fault["kind"], fault["error"]) == ("leader_lost", "")
+    assert fault["first_alert_after_seconds"] is not None
