@@ -94,13 +94,12 @@ def read_corpus(folder: Path) -> list[File]:
 
 def score_file(file: File) -> Floats:
     """Scores [N] of a file by the command line, trained on its first part."""
-    step = float(np.median(np.diff(file.ts)))
     count = probation_rows(len(file.ts))
     with tempfile.TemporaryDirectory() as path:
         where = Path(path)
         train = write_samples(where / "train.csv", "nab", file.ts[:count], {"value": file.value[:count]})
         test = write_samples(where / "test.csv", "nab", file.ts, {"value": file.value})
-        return aligned(train_and_score("nab", definition("nab", ["value"], step), train, test, where), file.ts)
+        return aligned(train_and_score("nab", definition("nab", ["value"], "irregular"), train, test, where), file.ts)
 
 
 def peer_scores(file: File) -> dict[str, Floats]:

@@ -18,7 +18,7 @@ from dwcp_stream.streams.definition import Field, ModelBinding
 from dwcp_stream.training.anomaly import memory
 from dwcp_stream.training.anomaly.baselines import ewma_z, pca_mean
 from dwcp_stream.training.anomaly.channels import LIMIT, fit_channels
-from dwcp_stream.training.anomaly.memory import Turns, join_fields, mean_power, track_levels, track_norms
+from dwcp_stream.training.anomaly.memory import Turns, deviations, join_fields, mean_power, track_levels, track_norms
 from dwcp_stream.training.anomaly.model import build, hold, state_size
 from dwcp_stream.training.anomaly.recipe import Recipe, fit_recipe
 from dwcp_stream.training.anomaly.regression import CROSS_FIELDS, fit_regression, lagged
@@ -251,18 +251,17 @@ def reference(grid: Grid, recipe: Recipe) -> np.ndarray:
     mean = np.nanmean(first, axis=0) if np.isfinite(first).any() else recipe.level
     some = np.isfinite(first).any(axis=0)
     level = recipe.level + np.where(some, recipe.own_level * (np.nan_to_num(mean) - recipe.level), 0.0)
+    past = lagged(z, ends, recipe.regression.lags, recipe.reach)
+
+    def residual(before: np.ndarray) -> np.ndarray:
+        return z[ends] - before - recipe.regression(past - before[:, None, :])
+
     turns = Turns.of(np.zeros(len(ends)))
-    before, _ = track_levels(z[ends], turns, level[None])
-    past = lagged(z, ends, recipe.regression.lags, recipe.reach) - before[:, None, :]
-    above = z[ends] - before
-    deviation = np.concatenate([above - recipe.regression(past), above], axis=1)
+    deviation, _ = deviations(z[ends], turns, level[None], residual)
     unusual, _ = track_norms(deviation, turns, recipe.power.astype(float))
-    count = len(recipe.level)
-    parts = (
-        recipe.residual.score(join_fields(unusual[:, :count])),
-        recipe.drift.score(join_fields(unusual[:, count:])),
-    )
-    return hold(np.maximum(*parts))
+    kinds = np.split(unusual, len(recipe.tails), axis=1)
+    parts = [tail.score(join_fields(kind)) for tail, kind in zip(recipe.tails, kinds, strict=True)]
+    return hold(np.max(parts, axis=0))
 
 
 def test_graph_and_numpy_agree(mixed: tuple[Grid, Recipe, bytes]) -> None:

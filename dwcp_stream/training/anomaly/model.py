@@ -13,8 +13,8 @@ HOLD_DECAY, HOLD_LIMIT = 0.9, 0.98
 
 
 def state_size(fields: int) -> int:
-    """Numbers kept per entity: level, two norms per field, and the held score."""
-    return 3 * fields + 1
+    """Numbers kept per entity: level and faster means, a norm per kind and field, and the held score."""
+    return (1 + len(memory.MEAN_RATES) + len(memory.KINDS)) * fields + 1
 
 
 class _Parts:
@@ -37,31 +37,45 @@ class _Parts:
         last = g.take(z, 1, rows - 1)
         missing = g.is_nan(last)
         self.known = g.cast(g.op("Not", missing), np.float32)
-        self.level = self._start(g.slice(state, 1, 0, fields), self._first_level(z))
-        self.power = self._start(g.slice(state, 1, fields, 3 * fields), g.const(recipe.power[None]))
-        self.power = g.op("Max", self.power, g.const(0.0))
-        self.held = g.clip(self._start(g.slice(state, 1, 3 * fields), g.const([[0.0]])), 0.0, None)
+        first = self._first_level(z)
+        self.level = self._start(g.slice(state, 1, 0, fields), first)
+        kept = 1 + len(memory.MEAN_RATES)
+        norms = g.slice(state, 1, kept * fields, -1)
+        self.power = g.op("Max", self._start(norms, g.const(recipe.power[None])), g.const(0.0))
+        self.held = g.clip(self._start(g.slice(state, 1, -1), g.const([[0.0]])), 0.0, None)
+        self.means = [
+            self._mean(self._start(g.slice(state, 1, (1 + i) * fields, (2 + i) * fields), first), last, rate)
+            for i, rate in enumerate(memory.MEAN_RATES)
+        ]
         self.predicted = self._predict(z)
         above = g.where(missing, g.const(0.0), g.sub(last, self.level))
         self.above = above
         residual = g.mul(g.sub(above, self.predicted), self.known)
-        size = g.op("Abs", g.concat([residual, above], axis=1))
+        lasting = [g.mul(g.sub(mean, self.level), self.known) for mean in self.means]
+        size = g.op("Abs", g.concat([residual, above, *lasting], axis=1))
         self.size = g.clip(size, 0.0, memory.DEVIATION_LIMIT)
         self.base = g.add(self.power, g.const(memory.FLOOR**memory.EIGHTH))
         norm = g.op("Sqrt", g.op("Sqrt", g.op("Sqrt", self.base)))
         unusual = g.div(self.size, norm)
         squared = g.mul(unusual, unusual)
-        self.squares = [g.slice(squared, 1, 0, fields), g.slice(squared, 1, fields)]
+        kinds = range(len(memory.KINDS))
+        self.squares = [g.slice(squared, 1, kind * fields, (kind + 1) * fields) for kind in kinds]
         count = self._total(self.known)
         self.scores = []
-        for square, tail in zip(self.squares, (recipe.residual, recipe.drift), strict=True):
+        for square, tail in zip(self.squares, recipe.tails, strict=True):
             mean = g.div(self._total(square), g.op("Max", count, g.const(1.0)))
             self.scores.append(tail.add(g, g.op("Sqrt", mean)))
-        self.drifts = g.op("Greater", self.scores[1], self.scores[0])
+        self.score = g.op("Max", *self.scores)
 
     def _start(self, state: str, value: str) -> str:
         """Take the state where there is one."""
         return self.g.where(self.g.is_nan(state), value, state)
+
+    def _mean(self, mean: str, last: str, rate: float) -> str:
+        """Take the last row into a mean; a missing value leaves it."""
+        g = self.g
+        step = g.where(g.is_nan(last), g.const(0.0), g.mul(g.sub(last, mean), g.const(rate)))
+        return g.add(mean, step)
 
     def _first_level(self, z: str) -> str:
         """Level of an entity without a memory: the usual one, drawn to the mean of its first window."""
@@ -104,14 +118,23 @@ class _Parts:
         eighth = g.mul(eighth, eighth)
         most = g.mul(self.base, g.const(memory.WINSOR**memory.EIGHTH))
         growth = g.mul(g.sub(g.op("Min", eighth, most), self.power), g.const(memory.NORM_RATE))
-        power = g.add(self.power, g.mul(growth, g.concat([self.known, self.known], axis=1)))
-        return g.concat([level, power, held], axis=1)
+        power = g.add(self.power, g.mul(growth, g.concat([self.known] * len(memory.KINDS), axis=1)))
+        return g.concat([level, *self.means, power, held], axis=1)
+
+    def told(self) -> str:
+        """Squared evidence [B, F] of the kind that tells most; of equal ones the first."""
+        g, kind = self.g, self.squares[0]
+        best = self.scores[0]
+        for square, score in zip(self.squares[1:], self.scores[1:], strict=True):
+            kind = g.where(g.op("Unsqueeze", g.op("Greater", score, best), g.ints(1)), square, kind)
+            best = g.op("Max", score, best)
+        return kind
 
     def expected(self) -> str:
-        """Add the expected values [B, F]: the level where drift tells, else the prediction."""
+        """Add the expected values [B, F]: the prediction, or the level where another kind tells more."""
         g = self.g
-        drift = g.cast(g.op("Unsqueeze", self.drifts, g.ints(1)), np.float32)
-        relative = g.mul(self.predicted, g.sub(g.const(1.0), drift))
+        follows = g.op("Equal", self.scores[0], self.score)
+        relative = g.mul(self.predicted, g.cast(g.op("Unsqueeze", follows, g.ints(1)), np.float32))
         scaled = g.add(self.level, relative)
         return self.recipe.channels.add_natural(g, g.add(scaled, self.seasonal) if self.seasonal else scaled)
 
@@ -133,15 +156,13 @@ def build(recipe: Recipe, window: int, *, explain: bool = False) -> bytes:
     parts = _Parts(g, recipe, window)
     fields = parts.fields
     if explain:
-        drifts = g.op("Unsqueeze", parts.drifts, g.ints(1))
-        told = g.where(drifts, parts.squares[1], parts.squares[0])
+        told = parts.told()
         total = g.op("Unsqueeze", parts._total(told), g.ints(1))
         g.output(g.div(told, g.op("Max", total, g.const(1e-12))), "contribution", np.float32, ["batch", fields])
         return to_bytes(g.model())
-    score = g.op("Max", *parts.scores)
     fallen = g.mul(g.reshape(parts.held, -1), g.const(HOLD_DECAY))
-    held = g.op("Max", score, fallen)
-    g.output(g.op("Max", score, g.clip(held, None, HOLD_LIMIT)), "score", np.float32, ["batch"])
+    held = g.op("Max", parts.score, fallen)
+    g.output(g.op("Max", parts.score, g.clip(held, None, HOLD_LIMIT)), "score", np.float32, ["batch"])
     g.output(parts.expected(), "expected", np.float32, ["batch", fields])
     state = parts.new_state(g.op("Unsqueeze", held, g.ints(1)))
     g.output(state, "state_out", np.float32, ["batch", state_size(fields)])

@@ -10,11 +10,12 @@ from dwcp_stream.training.anomaly.channels import Channels, fit_channels
 from dwcp_stream.training.anomaly.memory import (
     EIGHTH,
     FLOOR,
+    KINDS,
     Ints,
     Turns,
+    deviations,
     join_fields,
     mean_power,
-    track_levels,
     track_norms,
 )
 from dwcp_stream.training.anomaly.regression import LAGS, REACH, Regression, fit_regression, lagged
@@ -43,9 +44,9 @@ class Recipe:
     own_level
         [F] share of its first window's mean in that level: 0 for one entity, near 1 where entities differ.
     power
-        [2 F] eighth power of the norms of residual and level deviation to begin with.
-    residual, drift
-        Scales of the two kinds of evidence.
+        [C F] eighth power of the norms of deviations to begin with.
+    tails
+        Scale of each kind of evidence, C of them.
     """
 
     channels: Channels
@@ -55,8 +56,7 @@ class Recipe:
     level: NDArray[np.float32]
     own_level: NDArray[np.float32]
     power: NDArray[np.float32]
-    residual: Tail
-    drift: Tail
+    tails: tuple[Tail, ...]
 
 
 def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
@@ -85,30 +85,43 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
     season = fit_season(grid.ts[ends], _less_entity_mean(scaled[ends], entity))
     z = scaled - season(grid.ts)
     start, share = _start_levels(z[ends], turns)
-    before, after = track_levels(z[ends], turns, start)
     lags = tuple(lag for lag in LAGS if lag < stream.window)
     reach = min(REACH, stream.window - 1)
-    past = lagged(z, ends, lags, reach) - before[:, None, :]
-    regression, residual = fit_regression(past, z[ends] - before, lags)
-    deviation = np.concatenate([residual, z[ends] - before], axis=1)
+    past = lagged(z, ends, lags, reach)
+    fitted: list[Regression] = []
+
+    def held_out_residual(level: Floats) -> Floats:
+        made, residual = fit_regression(past - level[:, None, :], z[ends] - level, lags)
+        fitted.append(made)
+        return residual
+
+    deviation, after = deviations(z[ends], turns, start, held_out_residual)
     # an entity's first window lacks a past, and its level is a guess
     settled = turns.order[min(stream.window, len(turns.order) // 4) :]
     rows = np.sort(settled[settled >= 0])
     start_power = mean_power(deviation[rows])
     unusual, power = track_norms(deviation, turns, start_power)
     usual = np.abs(deviation[rows]) / (start_power + FLOOR**EIGHTH) ** (1 / EIGHTH)
-    fields = len(stream.fields)
     return Recipe(
         channels=channels,
         season=season,
-        regression=regression,
+        regression=fitted[0],
         reach=reach,
         level=after.mean(axis=0).astype(np.float32),
         own_level=share.astype(np.float32),
         power=power.mean(axis=0).astype(np.float32),
-        residual=fit_tail(join_fields(unusual[rows, :fields]), norm_of(join_fields(usual[:, :fields]))),
-        drift=fit_tail(join_fields(unusual[rows, fields:]), norm_of(join_fields(usual[:, fields:]))),
+        tails=_fit_tails(unusual[rows], usual, len(stream.fields)),
     )
+
+
+def _fit_tails(unusual: Floats, usual: Floats, fields: int) -> tuple[Tail, ...]:
+    """Fit the scale of each kind of evidence from rows [N, C F], measured against recent and against all time."""
+    tails = []
+    for kind, name in enumerate(KINDS):
+        columns = slice(kind * fields, (kind + 1) * fields)
+        norm = norm_of(join_fields(usual[:, columns]))
+        tails.append(fit_tail(join_fields(unusual[:, columns]), norm, mean="mean" in name))
+    return tuple(tails)
 
 
 def _latest(grid: Grid, ends: Ints) -> Ints:
