@@ -140,4 +140,4 @@ def mean_power(deviation: Floats) -> Floats:
 def join_fields(unusual: NDArray[np.floating[Any]]) -> Floats:
     """Root mean square over known fields, [N, F] to [N]; 0 for a row without any."""
     known = np.isfinite(unusual)
-    return np.sqrt(np.square(np.nan_to_num(unusual)).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+    return np.asarray(np.sqrt(np.square(np.nan_to_num(unusual)).sum(axis=1) / np.maximum(known.sum(axis=1), 1)))

@@ -3,8 +3,8 @@
 Evidence is in units of its own recent norm, so twice that is unusual for any entity; a short training part can say
 little more. A long one says how often which evidence comes up: the upper tenth is taken as a Pareto tail (index by
 Hill, Annals of Statistics 3(5), 1975), and its value at the stated rate moves the threshold, by a weight that grows
-with the number of rows. Under the threshold the score is the logarithm of
-the tail probability in its share of that of the threshold, so that two kinds of evidence compare; over it, the ratio.
+with the number of rows. Under the threshold the score is the logarithm of the tail probability in its share of that of
+the threshold, so that kinds of evidence compare; over it, the ratio to the threshold.
 """
 
 from dataclasses import dataclass
@@ -104,5 +104,9 @@ def fit_tail(evidence: Floats, norm: float, *, mean: bool = False) -> Tail:
     trust = (len(known) / TRUSTED_ROWS) ** 2
     weight = trust / (trust + 1.0)
     threshold = float(np.exp(weight * np.log(measured) + (1.0 - weight) * np.log(prior)))
-    single = [float(np.float32(value)) for value in (norm, upper, max(threshold, 1.1 * upper))]
-    return Tail(*single, steep=mean)
+    return Tail(_single(norm), _single(upper), _single(max(threshold, 1.1 * upper)), steep=mean)
+
+
+def _single(value: float) -> float:
+    """Round to what the graph can hold."""
+    return float(np.float32(value))
