@@ -18,6 +18,7 @@ from dwcp_stream.streams.definition import Field, ModelBinding
 from dwcp_stream.training.anomaly import memory
 from dwcp_stream.training.anomaly.baselines import ewma_z, pca_mean
 from dwcp_stream.training.anomaly.channels import LIMIT, fit_channels
+from dwcp_stream.training.anomaly.marginal import fit_marginal, held_out_rarity
 from dwcp_stream.training.anomaly.memory import Turns, deviations, join_fields, mean_power, track_levels, track_norms
 from dwcp_stream.training.anomaly.model import build, hold, state_size
 from dwcp_stream.training.anomaly.recipe import Recipe, fit_recipe
@@ -209,6 +210,31 @@ def test_tail_in_the_graph() -> None:
     np.testing.assert_allclose(run_graph(to_bytes(g.model()), x=x)["y"], tail.score(x.astype(float)), atol=1e-5)
 
 
+def test_rarity_is_the_logarithm_of_the_share_farther_out() -> None:
+    rng = np.random.default_rng(0)
+    z = np.column_stack([rng.normal(size=20_000), (rng.random(20_000) < 0.01) * 1.0])
+    made = fit_marginal(z)
+    found = made(np.array([[0.0, 0.0], [2.0, 1.0], [-2.0, 0.5], [30.0, 2.0], [np.nan, -1.0]]))
+    assert found[:3, 0] == pytest.approx([0.0, -np.log(2 * 0.02275), -np.log(2 * 0.02275)], abs=0.15)
+    assert found[3, 0] == pytest.approx(np.log(20_001) + np.log1p(30 - z[:, 0].max()), abs=0.01)
+    assert found[:2, 1] == pytest.approx([0.0, -np.log(2 * z[:, 1].mean())], abs=1e-6)
+    assert 0.0 < found[2, 1] < found[1, 1] < found[3, 1]
+    assert np.isnan(found[4, 0])
+    assert found[4, 1] > 9.0  # below all that was ever seen
+    g = Graph("rarity")
+    g.output(made.add(g, g.input("z", np.float32, ["batch", 2])), "y", np.float32, ["batch", 2])
+    sample = rng.normal(0, 3, (500, 2)).astype(np.float32)
+    np.testing.assert_allclose(run_graph(to_bytes(g.model()), z=sample)["y"], made(sample.astype(float)), atol=1e-4)
+
+
+def test_drifting_rows_make_rarity_less_telling() -> None:
+    rng = np.random.default_rng(0)
+    steady = rng.normal(size=(2000, 1))
+    drifting = steady + np.linspace(0, 10, 2000)[:, None]
+    # the first and the last quarter lie outside of the others
+    assert np.nanmean(held_out_rarity(drifting)) > 2 * np.nanmean(held_out_rarity(steady))
+
+
 def test_hold_falls_from_under_the_threshold() -> None:
     assert hold(np.array([3.0, 0.1, 0.1, 0.0, 1.2])).tolist() == pytest.approx([3.0, 0.98, 0.98, 0.98, 1.2])
     assert hold(np.array([0.5, 0.0, 0.0])).tolist() == pytest.approx([0.5, 0.45, 0.405])
@@ -250,7 +276,7 @@ def reference(grid: Grid, recipe: Recipe) -> np.ndarray:
     first = z[ends[0] - grid.stream.window + 1 : ends[0]]
     mean = np.nanmean(first, axis=0) if np.isfinite(first).any() else recipe.level
     some = np.isfinite(first).any(axis=0)
-    level = recipe.level + np.where(some, recipe.own_level * (np.nan_to_num(mean) - recipe.level), 0.0)
+    level = recipe.level + np.where(some, recipe.own_level * (np.nan_to_num(mean) - recipe.origin), 0.0)
     past = lagged(z, ends, recipe.regression.lags, recipe.reach)
 
     def residual(before: np.ndarray) -> np.ndarray:
@@ -261,6 +287,11 @@ def reference(grid: Grid, recipe: Recipe) -> np.ndarray:
     unusual, _ = track_norms(deviation, turns, recipe.power.astype(float))
     kinds = np.split(unusual, len(recipe.tails), axis=1)
     parts = [tail.score(join_fields(kind)) for tail, kind in zip(recipe.tails, kinds, strict=True)]
+    assert recipe.marginal is not None
+    assert recipe.rarity is not None
+    joined = join_fields(recipe.marginal(z[ends] - (level - recipe.level)))[:, None]
+    mean, _ = track_levels(joined, turns, np.zeros((1, 1)), memory.RARITY_RATE)
+    parts.append(recipe.rarity.score((mean + memory.RARITY_RATE * (joined - mean))[:, 0]))
     return hold(np.max(parts, axis=0))
 
 
@@ -310,7 +341,7 @@ def test_a_row_without_values_changes_only_what_is_held(mixed: tuple[Grid, Recip
     known = run_graph(model, window=window, time=time, state_in=state)["state_out"]
     window[:, -1] = np.nan
     after = run_graph(model, window=window, time=time, state_in=known)["state_out"]
-    np.testing.assert_array_equal(after[:, :-1], known[:, :-1])
+    np.testing.assert_array_equal(after[:, :-2], known[:, :-2])
     np.testing.assert_allclose(after[:, -1], 0.9 * known[:, -1], rtol=1e-6)
 
 

@@ -13,8 +13,8 @@ HOLD_DECAY, HOLD_LIMIT = 0.9, 0.98
 
 
 def state_size(fields: int) -> int:
-    """Numbers kept per entity: level and faster means, a norm per kind and field, and the held score."""
-    return (1 + len(memory.MEAN_RATES) + len(memory.KINDS)) * fields + 1
+    """Numbers kept per entity: level, faster means and anchor, a norm per kind and field, mean rarity, held score."""
+    return (2 + len(memory.MEAN_RATES) + len(memory.KINDS)) * fields + 2
 
 
 class _Parts:
@@ -40,7 +40,9 @@ class _Parts:
         first = self._first_level(z)
         self.level = self._start(g.slice(state, 1, 0, fields), first)
         kept = 1 + len(memory.MEAN_RATES)
-        norms = g.slice(state, 1, kept * fields, -1)
+        apart = g.sub(first, g.const(recipe.level[None]))
+        self.anchor = self._start(g.slice(state, 1, kept * fields, (kept + 1) * fields), apart)
+        norms = g.slice(state, 1, (kept + 1) * fields, -2)
         self.power = g.op("Max", self._start(norms, g.const(recipe.power[None])), g.const(0.0))
         self.held = g.clip(self._start(g.slice(state, 1, -1), g.const([[0.0]])), 0.0, None)
         self.means = [
@@ -65,11 +67,27 @@ class _Parts:
         for square, tail in zip(self.squares, recipe.tails, strict=True):
             mean = g.div(self._total(square), g.op("Max", count, g.const(1.0)))
             self.scores.append(tail.add(g, g.op("Sqrt", mean)))
+        self.rarity = self._start(g.slice(state, 1, -2, -1), g.const([[0.0]]))
+        self._rare(last, missing, count)
         self.score = g.op("Max", *self.scores)
 
     def _start(self, state: str, value: str) -> str:
         """Take the state where there is one."""
         return self.g.where(self.g.is_nan(state), value, state)
+
+    def _rare(self, last: str, missing: str, count: str) -> None:
+        """Add the evidence of rarity, if the recipe has it."""
+        g, recipe = self.g, self.recipe
+        if recipe.marginal is None or recipe.rarity is None:
+            return
+        own = g.where(missing, g.const(0.0), g.sub(last, self.anchor))
+        rare = g.mul(recipe.marginal.add(g, own), self.known)
+        squared = g.mul(rare, rare)
+        mean = g.op("Sqrt", g.div(self._total(squared), g.op("Max", count, g.const(1.0))))
+        step = g.sub(g.op("Unsqueeze", mean, g.ints(1)), self.rarity)
+        self.rarity = g.add(self.rarity, g.mul(step, g.const(memory.RARITY_RATE)))
+        self.squares.append(squared)
+        self.scores.append(recipe.rarity.add(g, g.reshape(g.op("Max", self.rarity, g.const(0.0)), -1)))
 
     def _mean(self, mean: str, last: str, rate: float) -> str:
         """Take the last row into a mean; a missing value leaves it."""
@@ -87,7 +105,7 @@ class _Parts:
         total = g.reduce("ReduceSum", g.where(missing, g.const(0.0), earlier), [1], keep=False)
         number = g.reduce("ReduceSum", g.cast(g.op("Not", missing), np.float32), [1], keep=False)
         mean = g.div(total, g.op("Max", number, g.const(1.0)))
-        drawn = g.mul(g.sub(mean, g.const(recipe.level)), g.const(recipe.own_level))
+        drawn = g.mul(g.sub(mean, g.const(recipe.origin)), g.const(recipe.own_level))
         some = g.op("Greater", number, g.const(0.0))
         return g.add(g.where(some, drawn, g.const(0.0)), g.const(recipe.level))
 
@@ -119,7 +137,7 @@ class _Parts:
         most = g.mul(self.base, g.const(memory.WINSOR**memory.EIGHTH))
         growth = g.mul(g.sub(g.op("Min", eighth, most), self.power), g.const(memory.NORM_RATE))
         power = g.add(self.power, g.mul(growth, g.concat([self.known] * len(memory.KINDS), axis=1)))
-        return g.concat([level, *self.means, power, held], axis=1)
+        return g.concat([level, *self.means, self.anchor, power, self.rarity, held], axis=1)
 
     def told(self) -> str:
         """Squared evidence [B, F] of the kind that tells most; of equal ones the first."""

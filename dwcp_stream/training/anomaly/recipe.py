@@ -6,16 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dwcp_stream.errors import PayloadError
+from dwcp_stream.training.anomaly import marginal as marginals
 from dwcp_stream.training.anomaly.channels import Channels, fit_channels
+from dwcp_stream.training.anomaly.marginal import Marginal
 from dwcp_stream.training.anomaly.memory import (
     EIGHTH,
     FLOOR,
     KINDS,
+    RARITY_RATE,
     Ints,
     Turns,
     deviations,
     join_fields,
     mean_power,
+    track_levels,
     track_norms,
 )
 from dwcp_stream.training.anomaly.regression import LAGS, REACH, Regression, fit_regression, lagged
@@ -47,6 +51,10 @@ class Recipe:
         [C F] eighth power of the norms of deviations to begin with.
     tails
         Scale of each kind of evidence, C of them.
+    marginal, rarity
+        Rarity among all training rows, and the scale of its mean over a few rows; None with too few rows.
+    origin
+        [F] mean level of the training's entities, in scaled units.
     """
 
     channels: Channels
@@ -57,6 +65,9 @@ class Recipe:
     own_level: NDArray[np.float32]
     power: NDArray[np.float32]
     tails: tuple[Tail, ...]
+    origin: NDArray[np.float32]
+    marginal: Marginal | None
+    rarity: Tail | None
 
 
 def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
@@ -102,6 +113,7 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
     start_power = mean_power(deviation[rows])
     unusual, power = track_norms(deviation, turns, start_power)
     usual = np.abs(deviation[rows]) / (start_power + FLOOR**EIGHTH) ** (1 / EIGHTH)
+    marginal, rarity = _fit_rarity(z[ends], turns, share * (start - start.mean(axis=0)))
     return Recipe(
         channels=channels,
         season=season,
@@ -111,6 +123,9 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
         own_level=share.astype(np.float32),
         power=power.mean(axis=0).astype(np.float32),
         tails=_fit_tails(unusual[rows], usual, len(stream.fields)),
+        origin=start.mean(axis=0).astype(np.float32),
+        marginal=marginal,
+        rarity=rarity,
     )
 
 
@@ -122,6 +137,19 @@ def _fit_tails(unusual: Floats, usual: Floats, fields: int) -> tuple[Tail, ...]:
         norm = norm_of(join_fields(usual[:, columns]))
         tails.append(fit_tail(join_fields(unusual[:, columns]), norm, mean="mean" in name))
     return tuple(tails)
+
+
+def _fit_rarity(z: Floats, turns: Turns, anchors: Floats) -> tuple[Marginal | None, Tail | None]:
+    """Fit rarity to rows [N, F] less their entity's anchor [E, F], and its scale to held-out quarters."""
+    if len(z) < marginals.MIN_ROWS:
+        return None, None
+    own = z.copy()
+    for number, rows in enumerate(turns.order.T):
+        own[rows[rows >= 0]] -= anchors[number]
+    joined = join_fields(marginals.held_out_rarity(own))[:, None]
+    before, _ = track_levels(joined, turns, np.zeros((len(anchors), 1)), RARITY_RATE)
+    evidence = (before + RARITY_RATE * (joined - before))[:, 0]
+    return marginals.fit_marginal(own), fit_tail(evidence, norm_of(evidence), mean=True)
 
 
 def _latest(grid: Grid, ends: Ints) -> Ints:
