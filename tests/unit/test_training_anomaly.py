@@ -19,7 +19,7 @@ from dwcp_stream.training.anomaly import memory
 from dwcp_stream.training.anomaly.baselines import ewma_z, pca_mean
 from dwcp_stream.training.anomaly.channels import LIMIT, fit_channels
 from dwcp_stream.training.anomaly.marginal import fit_marginal, held_out_rarity
-from dwcp_stream.training.anomaly.memory import Turns, deviations, join_fields, mean_power, track_levels, track_norms
+from dwcp_stream.training.anomaly.memory import Turns, join_fields, mean_power, track_levels, track_norms
 from dwcp_stream.training.anomaly.model import build, hold, state_size
 from dwcp_stream.training.anomaly.recipe import Recipe, fit_recipe
 from dwcp_stream.training.anomaly.regression import CROSS_FIELDS, fit_regression, lagged
@@ -269,30 +269,38 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Grid, Recipe, bytes
 
 
 def reference(grid: Grid, recipe: Recipe) -> np.ndarray:
-    """Scores of the first entity in numpy, from the state that the graph begins with."""
+    """Scores of the first entity by a plain loop over its rows."""
     ends = grid.ends()
     ends = ends[grid.entity[ends] == 0]
     z = recipe.channels.apply(grid.values) - recipe.season(grid.ts)
-    first = z[ends[0] - grid.stream.window + 1 : ends[0]]
-    mean = np.nanmean(first, axis=0) if np.isfinite(first).any() else recipe.level
-    some = np.isfinite(first).any(axis=0)
-    level = recipe.level + np.where(some, recipe.own_level * (np.nan_to_num(mean) - recipe.origin), 0.0)
     past = lagged(z, ends, recipe.regression.lags, recipe.reach)
-
-    def residual(before: np.ndarray) -> np.ndarray:
-        return z[ends] - before - recipe.regression(past - before[:, None, :])
-
-    turns = Turns.of(np.zeros(len(ends)))
-    deviation, _ = deviations(z[ends], turns, level[None], residual)
-    unusual, _ = track_norms(deviation, turns, recipe.power.astype(float))
-    kinds = np.split(unusual, len(recipe.tails), axis=1)
-    parts = [tail.score(join_fields(kind)) for tail, kind in zip(recipe.tails, kinds, strict=True)]
-    assert recipe.marginal is not None
-    assert recipe.rarity is not None
-    joined = join_fields(recipe.marginal(z[ends] - (level - recipe.level)))[:, None]
-    mean, _ = track_levels(joined, turns, np.zeros((1, 1)), memory.RARITY_RATE)
-    parts.append(recipe.rarity.score((mean + memory.RARITY_RATE * (joined - mean))[:, 0]))
-    return hold(np.max(parts, axis=0))
+    b, power, rarity, scores = recipe.between, recipe.power.astype(float), 0.0, []
+    for row, end in enumerate(ends):
+        last = z[end]
+        if not row:
+            window = z[end - grid.stream.window + 1 : end + 1]
+            known = np.isfinite(window).sum(axis=0)
+            mean = np.nan_to_num(window).sum(axis=0) / np.maximum(known, 1)
+            weight = known * b / (known * b + 1)
+            level = recipe.level + weight * (mean - recipe.level)
+            fast, anchor, count = level, weight * (mean - recipe.origin), float(known.max())
+        gain = b / ((count + 1) * b + 1)
+        fast = fast + np.nan_to_num(np.maximum(memory.MEAN_RATES[0], gain) * (last - fast))
+        residual = last - level - recipe.regression((past[row] - level)[None])[0]
+        unusual = np.abs(np.concatenate([residual, last - level, np.where(np.isnan(last), np.nan, fast - level)]))
+        base = power + memory.FLOOR**8
+        rare = join_fields(recipe.marginal((last - anchor)[None]))[0]  # type: ignore[misc]
+        rarity += memory.RARITY_RATE * (rare - rarity)
+        kinds = join_fields((unusual / base ** (1 / 8)).reshape(3, -1))
+        parts = [tail.score(kind) for tail, kind in zip(recipe.tails, kinds, strict=True)]
+        scores.append(max(*parts, recipe.rarity.score(np.array(rarity))))  # type: ignore[union-attr]
+        grown = memory.NORM_RATE * (np.minimum(unusual**8, memory.WINSOR**8 * base) - power)
+        power = power + np.nan_to_num(grown)
+        level = level + np.nan_to_num(np.maximum(memory.LEVEL_RATE, gain) * (last - level))
+        if count < memory.ANCHOR_ROWS:
+            anchor = anchor + np.nan_to_num(gain * (last - recipe.origin - anchor))
+        count += 1
+    return hold(np.array(scores))
 
 
 def test_graph_and_numpy_agree(mixed: tuple[Grid, Recipe, bytes]) -> None:
@@ -305,12 +313,12 @@ def test_graph_and_numpy_agree(mixed: tuple[Grid, Recipe, bytes]) -> None:
 
 def test_entities_of_other_levels_begin_at_their_own(mixed: tuple[Grid, Recipe, bytes]) -> None:
     _, recipe, model = mixed
-    assert recipe.own_level[0] > 0.8
+    assert recipe.between[0] > 1.0
     window = np.tile(np.array([105.0, 315.0, 0.0, 4.0], np.float32), (4, 12, 1))
     window[:, :, 0] += np.random.default_rng(0).normal(0, 0.1, (4, 12))
     time = np.tile(START + 300.0 * np.arange(12), (4, 1))
     found = run_graph(model, window=window, time=time, state_in=np.full((4, state_size(4)), np.nan, np.float32))
-    assert (np.abs(found["expected"][:, 0] - 105.0) < 25.0).all()
+    assert (np.abs(found["expected"][:, 0] - 105.0) < 10.0).all()
 
 
 def test_explanation_is_a_share_and_finds_the_field(mixed: tuple[Grid, Recipe, bytes]) -> None:
@@ -341,7 +349,8 @@ def test_a_row_without_values_changes_only_what_is_held(mixed: tuple[Grid, Recip
     known = run_graph(model, window=window, time=time, state_in=state)["state_out"]
     window[:, -1] = np.nan
     after = run_graph(model, window=window, time=time, state_in=known)["state_out"]
-    np.testing.assert_array_equal(after[:, :-2], known[:, :-2])
+    np.testing.assert_array_equal(after[:, :-3], known[:, :-3])
+    np.testing.assert_array_equal(after[:, -2], known[:, -2] + 1)
     np.testing.assert_allclose(after[:, -1], 0.9 * known[:, -1], rtol=1e-6)
 
 

@@ -24,6 +24,8 @@ KINDS = ("prediction", "level", "mean")
 LEVEL_RATE = 1 / 1000
 MEAN_RATES = (1 / 30,)
 """Of faster means (here one), whose distance from the level shows what is small but lasts."""
+ANCHOR_ROWS = 200
+"""An entity's first rows, whose mean stays its anchor: rarity is relative to it where entities differ."""
 RARITY_RATE = 1 / 5
 """Of the mean of rarity, see `marginal`."""
 NORM_RATE = 1 / 5000

@@ -13,8 +13,8 @@ HOLD_DECAY, HOLD_LIMIT = 0.9, 0.98
 
 
 def state_size(fields: int) -> int:
-    """Numbers kept per entity: level, faster means and anchor, a norm per kind and field, mean rarity, held score."""
-    return (2 + len(memory.MEAN_RATES) + len(memory.KINDS)) * fields + 2
+    """Count the numbers kept per entity: by field level, faster means, anchor and norms; rarity, rows, held score."""
+    return (2 + len(memory.MEAN_RATES) + len(memory.KINDS)) * fields + 3
 
 
 class _Parts:
@@ -27,7 +27,7 @@ class _Parts:
         time = g.input("time", np.float64, ["batch", window])
         state = g.input("state_in", np.float32, ["batch", state_size(fields)])
         # only an entity's first level needs the whole window
-        self.window = rows = window if recipe.own_level.any() else recipe.reach + 1
+        self.window = rows = window if recipe.between.any() else recipe.reach + 1
         z = recipe.channels.add(g, g.slice(source, 1, window - rows))
         self.seasonal = ""
         if recipe.season.frequencies:
@@ -35,16 +35,21 @@ class _Parts:
             z = g.sub(z, season)
             self.seasonal = g.take(season, 1, rows - 1)
         last = g.take(z, 1, rows - 1)
-        missing = g.is_nan(last)
+        self.last, missing = last, g.is_nan(last)
         self.known = g.cast(g.op("Not", missing), np.float32)
-        first = self._first_level(z)
+        mean, rows_known = self._first_mean(z)
+        first = self._drawn(mean, rows_known, recipe.level)
         self.level = self._start(g.slice(state, 1, 0, fields), first)
         kept = 1 + len(memory.MEAN_RATES)
-        apart = g.sub(first, g.const(recipe.level[None]))
+        apart = g.sub(self._drawn(mean, rows_known, recipe.origin), g.const(recipe.origin))
         self.anchor = self._start(g.slice(state, 1, kept * fields, (kept + 1) * fields), apart)
-        norms = g.slice(state, 1, (kept + 1) * fields, -2)
+        norms = g.slice(state, 1, (kept + 1) * fields, -3)
         self.power = g.op("Max", self._start(norms, g.const(recipe.power[None])), g.const(0.0))
+        self.rarity = self._start(g.slice(state, 1, -3, -2), g.const([[0.0]]))
+        seen = g.reduce("ReduceMax", rows_known, [1]) if rows_known else g.const([[0.0]])
+        self.count = g.op("Max", self._start(g.slice(state, 1, -2, -1), seen), g.const(0.0))
         self.held = g.clip(self._start(g.slice(state, 1, -1), g.const([[0.0]])), 0.0, None)
+        self.gain = self._gain()
         self.means = [
             self._mean(self._start(g.slice(state, 1, (1 + i) * fields, (2 + i) * fields), first), last, rate)
             for i, rate in enumerate(memory.MEAN_RATES)
@@ -67,7 +72,6 @@ class _Parts:
         for square, tail in zip(self.squares, recipe.tails, strict=True):
             mean = g.div(self._total(square), g.op("Max", count, g.const(1.0)))
             self.scores.append(tail.add(g, g.op("Sqrt", mean)))
-        self.rarity = self._start(g.slice(state, 1, -2, -1), g.const([[0.0]]))
         self._rare(last, missing, count)
         self.score = g.op("Max", *self.scores)
 
@@ -92,22 +96,48 @@ class _Parts:
     def _mean(self, mean: str, last: str, rate: float) -> str:
         """Take the last row into a mean; a missing value leaves it."""
         g = self.g
-        step = g.where(g.is_nan(last), g.const(0.0), g.mul(g.sub(last, mean), g.const(rate)))
-        return g.add(mean, step)
+        step = g.mul(g.sub(last, mean), self._rate(rate))
+        return g.add(mean, g.where(g.is_nan(last), g.const(0.0), step))
 
-    def _first_level(self, z: str) -> str:
-        """Level of an entity without a memory: the usual one, drawn to the mean of its first window."""
-        g, recipe = self.g, self.recipe
-        if self.window == 1 or not recipe.own_level.any():
-            return g.const(recipe.level[None])
-        earlier = g.slice(z, 1, 0, self.window - 1)
-        missing = g.is_nan(earlier)
-        total = g.reduce("ReduceSum", g.where(missing, g.const(0.0), earlier), [1], keep=False)
+    def _gain(self) -> str:
+        """Share of the next row in a new entity's level, b / ((n + 1) b + 1); empty if entities do not differ."""
+        g, between = self.g, self.recipe.between
+        if not between.any():
+            return ""
+        rows = g.mul(g.add(self.count, g.const(1.0)), g.const(between))
+        return g.div(g.const(between), g.add(rows, g.const(1.0)))
+
+    def _rate(self, rate: float) -> str:
+        return self.g.op("Max", self.gain, self.g.const(rate)) if self.gain else self.g.const(rate)
+
+    def _first_mean(self, z: str) -> tuple[str, str]:
+        """Mean of the window's known rows and their number, both [B, F]; empty if entities do not differ."""
+        g = self.g
+        if not self.recipe.between.any():
+            return "", ""
+        missing = g.is_nan(z)
+        total = g.reduce("ReduceSum", g.where(missing, g.const(0.0), z), [1], keep=False)
         number = g.reduce("ReduceSum", g.cast(g.op("Not", missing), np.float32), [1], keep=False)
-        mean = g.div(total, g.op("Max", number, g.const(1.0)))
-        drawn = g.mul(g.sub(mean, g.const(recipe.origin)), g.const(recipe.own_level))
-        some = g.op("Greater", number, g.const(0.0))
-        return g.add(g.where(some, drawn, g.const(0.0)), g.const(recipe.level))
+        return g.div(total, g.op("Max", number, g.const(1.0))), number
+
+    def _drawn(self, mean: str, number: str, usual: NDArray[np.float32]) -> str:
+        """Level of an entity without a memory: the usual one, drawn to its mean by n b / (n b + 1)."""
+        g = self.g
+        if not mean:
+            return g.const(usual[None])
+        weight = g.mul(number, g.const(self.recipe.between))
+        weight = g.div(weight, g.add(weight, g.const(1.0)))
+        return g.add(g.mul(g.sub(mean, g.const(usual)), weight), g.const(usual))
+
+    def new_anchor(self, last: str) -> str:
+        """Let an entity's first rows move its anchor, and no later ones."""
+        g = self.g
+        if not self.gain:
+            return self.anchor
+        early = g.cast(g.op("Less", self.count, g.const(float(memory.ANCHOR_ROWS))), np.float32)
+        away = g.sub(g.sub(last, g.const(self.recipe.origin)), self.anchor)
+        step = g.mul(g.mul(away, self.gain), early)
+        return g.add(self.anchor, g.where(g.is_nan(last), g.const(0.0), step))
 
     def _predict(self, z: str) -> str:
         """Prediction of the last row relative to its level."""
@@ -129,15 +159,15 @@ class _Parts:
     def new_state(self, held: str) -> str:
         """Level, norms and held score after the row; a missing field changes nothing."""
         g = self.g
-        step = g.mul(self.above, g.const(memory.LEVEL_RATE))
-        level = g.add(self.level, step)
+        level = g.add(self.level, g.mul(self.above, self._rate(memory.LEVEL_RATE)))
         eighth = g.mul(self.size, self.size)
         eighth = g.mul(eighth, eighth)
         eighth = g.mul(eighth, eighth)
         most = g.mul(self.base, g.const(memory.WINSOR**memory.EIGHTH))
         growth = g.mul(g.sub(g.op("Min", eighth, most), self.power), g.const(memory.NORM_RATE))
         power = g.add(self.power, g.mul(growth, g.concat([self.known] * len(memory.KINDS), axis=1)))
-        return g.concat([level, *self.means, self.anchor, power, self.rarity, held], axis=1)
+        count = g.add(self.count, g.const(1.0))
+        return g.concat([level, *self.means, self.new_anchor(self.last), power, self.rarity, count, held], axis=1)
 
     def told(self) -> str:
         """Squared evidence [B, F] of the kind that tells most; of equal ones the first."""

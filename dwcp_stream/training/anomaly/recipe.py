@@ -10,6 +10,7 @@ from dwcp_stream.training.anomaly import marginal as marginals
 from dwcp_stream.training.anomaly.channels import Channels, fit_channels
 from dwcp_stream.training.anomaly.marginal import Marginal
 from dwcp_stream.training.anomaly.memory import (
+    ANCHOR_ROWS,
     EIGHTH,
     FLOOR,
     KINDS,
@@ -30,7 +31,7 @@ from dwcp_stream.training.dataset import Grid
 
 MIN_ROWS = 40
 MAX_ROWS = 300_000
-START_ROWS = 500
+MIN_VARIANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Recipe:
         Rows back that a missing row may be replaced from.
     level
         [F] level of an entity that was not seen before, in scaled units.
-    own_level
-        [F] share of its first window's mean in that level: 0 for one entity, near 1 where entities differ.
+    between
+        [F] variance of levels between entities over that of rows within one: 0 for a single entity. A new entity's
+        level is its mean of n rows, shrunk to the usual one by n b / (n b + 1).
     power
         [C F] eighth power of the norms of deviations to begin with.
     tails
@@ -62,7 +64,7 @@ class Recipe:
     regression: Regression
     reach: int
     level: NDArray[np.float32]
-    own_level: NDArray[np.float32]
+    between: NDArray[np.float32]
     power: NDArray[np.float32]
     tails: tuple[Tail, ...]
     origin: NDArray[np.float32]
@@ -95,7 +97,7 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
     scaled = channels.apply(grid.values)
     season = fit_season(grid.ts[ends], _less_entity_mean(scaled[ends], entity))
     z = scaled - season(grid.ts)
-    start, share = _start_levels(z[ends], turns)
+    start, between = _start_levels(z[ends], turns)
     lags = tuple(lag for lag in LAGS if lag < stream.window)
     reach = min(REACH, stream.window - 1)
     past = lagged(z, ends, lags, reach)
@@ -113,14 +115,14 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
     start_power = mean_power(deviation[rows])
     unusual, power = track_norms(deviation, turns, start_power)
     usual = np.abs(deviation[rows]) / (start_power + FLOOR**EIGHTH) ** (1 / EIGHTH)
-    marginal, rarity = _fit_rarity(z[ends], turns, share * (start - start.mean(axis=0)))
+    marginal, rarity = _fit_rarity(z[ends], turns, np.where(between > 0, start - start.mean(axis=0), 0.0))
     return Recipe(
         channels=channels,
         season=season,
         regression=fitted[0],
         reach=reach,
         level=after.mean(axis=0).astype(np.float32),
-        own_level=share.astype(np.float32),
+        between=between.astype(np.float32),
         power=power.mean(axis=0).astype(np.float32),
         tails=_fit_tails(unusual[rows], usual, len(stream.fields)),
         origin=start.mean(axis=0).astype(np.float32),
@@ -171,20 +173,16 @@ def _less_entity_mean(z: Floats, entity: Ints) -> Floats:
 
 
 def _start_levels(z: Floats, turns: Turns) -> tuple[Floats, Floats]:
-    """Level of each entity to begin with [E, F], and the share of variance that lies between entities [F].
-
-    The share is how much of a new entity's first window to believe (best linear prediction of a random effect).
-    """
+    """Level of each entity to begin with [E, F], and the variance of these over that within entities [F]."""
     fields = z.shape[1]
     start = np.zeros((turns.order.shape[1], fields))
     within = np.zeros(fields)
     for number, rows in enumerate(turns.order.T):
         own = z[rows[rows >= 0]]
-        head = own[:START_ROWS]
+        head = own[:ANCHOR_ROWS]
         known = np.isfinite(head).sum(axis=0)
         start[number] = np.nan_to_num(head).sum(axis=0) / np.maximum(known, 1)
-        within += np.nan_to_num(np.square(own - start[number])).sum(axis=0) / max(len(own), 1)
+        within += np.nan_to_num(np.square(own - start[number])).sum(axis=0) / max(len(own), 1) / len(turns.order.T)
     if len(start) < 2:
         return start, np.zeros(fields)
-    between = start.var(axis=0, ddof=1)
-    return start, between / np.maximum(between + within / len(start), 1e-12)
+    return start, start.var(axis=0, ddof=1) / np.maximum(within, MIN_VARIANCE)
