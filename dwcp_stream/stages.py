@@ -85,23 +85,29 @@ class Stage:
             buffer_cap=buffer_cap,
         )
 
-    def run(self, state: Partition, found: Pass) -> StageResult:
-        """Score what a pass has to be scored, and follow up on every row that advanced."""
+    def run(self, state: Partition, found: Pass, sample_ts: NDArray[np.float64]) -> StageResult:
+        """Score what a pass has to be scored, and follow up on every row that advanced.
+
+        `sample_ts` are the times of the samples that `found` counts: what is recorded has the time that the sample
+        came with, also where its row on the grid has another.
+        """
         result = StageResult()
         scored = found.scored
         slots, ts = found.adv_slot[scored], found.adv_ts[scored]
         windows, times = found.windows(), found.times()
-        verdicts = self._score(state, slots, windows, times)
+        memory = state.states.get(self.model.name)
+        before = None if memory is None else memory.read(slots)
+        verdicts = self._score(state, slots, windows, times, before)
         transitions = state.alerts[self.model.name].observe(slots, ts, verdicts.score)
         if transitions:
-            self._alert(state, found, transitions, windows, times, verdicts, result)
+            self._alert(state, found, transitions, windows, times, verdicts, before, result)
         errors = self._forecast(state, found, windows, verdicts, result)
         self._incident(state, slots, ts, verdicts, result)
         self._watch(state, found, verdicts, errors)
         if self._recorder is not None and len(scored):
             firing = firing_after(state.alerts[self.model.name].active(slots), slots, transitions)
             names = [state.windows.entity_of(slot) for slot in slots.tolist()]
-            self._recorder(self.model, names, ts, verdicts, firing)
+            self._recorder(self.model, names, sample_ts[found.adv_sample[scored]], verdicts, firing)
         return result
 
     def tick(self, state: Partition, tick: float, expired: I64) -> StageResult:
@@ -125,13 +131,17 @@ class Stage:
 
     # --- steps ------------------------------------------------------------------------------------------
 
-    def _score(self, state: Partition, slots: I64, windows: F32, times: NDArray[np.float64]) -> Verdicts:
+    def _score(
+        self, state: Partition, slots: I64, windows: F32, times: NDArray[np.float64], before: F32 | None
+    ) -> Verdicts:
+        """Score windows; `before` gets the state that each window met, for the explanation."""
         memory = state.states.get(self.model.name)
-        if memory is None or not len(slots):
+        if memory is None or before is None or not len(slots):
             return self.model.score(windows, times)
         joined: dict[str, NDArray[np.float32]] = {}
         for chosen in rounds(slots):  # an entity's next window needs the state its last one left
-            verdicts = self.model.score(windows[chosen], times[chosen], memory.read(slots[chosen]))
+            before[chosen] = memory.read(slots[chosen])
+            verdicts = self.model.score(windows[chosen], times[chosen], before[chosen])
             if verdicts.state_out is not None:
                 memory.write(slots[chosen], verdicts.state_out)
             for part in fields(Verdicts):
@@ -148,10 +158,11 @@ class Stage:
         windows: F32,
         times: NDArray[np.float64],
         verdicts: Verdicts,
+        before: F32 | None,
         result: StageResult,
     ) -> None:
         rows = np.array([t.index for t in transitions], np.int64)
-        contributions = self.model.explain(windows[rows], times[rows])
+        contributions = self.model.explain(windows[rows], times[rows], None if before is None else before[rows])
         for i, transition in enumerate(transitions):
             row = transition.index
             output = build_alert(

@@ -488,6 +488,23 @@ def test_train_and_backtest_by_the_command_line(
     assert found.filter(pl.col("ts") < START + 300 * 799)["score"].max() < 1.0
 
 
+def test_scores_of_a_file_have_the_samples_own_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "streams").mkdir()
+    (tmp_path / "streams" / "plant.toml").write_text(
+        'name = "plant"\ntopic = "t.plant"\nentity = ["unit"]\nstep = 300.0\nwindow = 12\n'
+        '[[fields]]\nname = "a"\n[[models]]\nname = "plant-watch"\ntask = "anomaly"\n'
+    )
+    monkeypatch.setenv("DWCP_STREAMS_DIR", str(tmp_path / "streams"))
+    late = np.random.default_rng(0).uniform(0, 60, 200)  # off the grid, but in order and each in a row of its own
+    frame = table({"u": {"a": waves(200, 1)}}).with_columns(ts=pl.col("ts") + pl.Series(late).round(3))
+    path, models, scores = tmp_path / "rows.csv", str(tmp_path / "models"), tmp_path / "scores.csv"
+    frame.write_csv(path)
+    assert run(["train", "plant", "--data", str(path), "--out", models, "--json"]) == 0
+    words = ["backtest", str(path), "--stream", "plant", "--models", models, "--scores", str(scores), "--json"]
+    assert run(words) == 0
+    np.testing.assert_allclose(pl.read_csv(scores)["ts"], frame["ts"], atol=1e-6)
+
+
 def test_simple_rules_find_a_jump() -> None:
     z = np.random.default_rng(0).normal(size=(300, 2))
     z[200, 1] += 25.0
