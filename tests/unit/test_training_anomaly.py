@@ -106,11 +106,12 @@ def test_channels_center_scale_limit_and_keep_what_is_missing() -> None:
     made = fit_channels(values, tuple(Field(name=n) for n in "abcd"))
     assert made.center.tolist() == [50.0, 7.0, 0.0, 0.0]
     assert made.scale[0] == pytest.approx(np.arange(101).std())
-    assert made.scale[1:].tolist() == pytest.approx([0.007, 1.0, 1.0])
-    scaled = made.apply(np.array([[1e9, 7.007, -2.0, np.nan]]))
+    assert made.scale[1:3].tolist() == pytest.approx([0.007, 1.0])
+    scaled = made.apply(np.array([[1e9, 7.007, np.nan, 50.0]]))
     assert scaled[0, 0] == LIMIT
     assert scaled[0, 1] == pytest.approx(1.0, abs=1e-3)
-    assert np.isnan(scaled[0, 3])
+    assert np.isnan(scaled[0, 2])
+    assert abs(scaled[0, 3]) < 1e-6  # nobody knows what is normal
 
 
 def test_one_absurd_reading_does_not_set_the_scale() -> None:
@@ -365,6 +366,27 @@ def test_bits_do_not_depend_on_the_batch(mixed: tuple[Grid, Recipe, bytes]) -> N
         found = run_graph(model, **dict(padded(inputs)))
         for name, array in whole.items():
             assert found[name][: len(window[part])].tobytes() == array[part].tobytes(), name
+
+
+def test_many_rows_are_cut_to_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = np.random.default_rng(0).normal(0, 1, 300), np.random.default_rng(1).normal(50, 1, 300)
+    grid = grid_of(stream(Field(name="a")), table({"u": {"a": np.concatenate([old, new])}}), tmp_path)
+    monkeypatch.setattr("dwcp_stream.training.anomaly.recipe.MAX_VALUES", 250)
+    assert fit_recipe(grid, grid.ends()).channels.center[0] == pytest.approx(50.0, abs=0.5)
+
+
+def test_a_field_without_training_values_counts_for_nothing(tmp_path: Path) -> None:
+    frame = table({"u": {"a": waves(300, 0), "b": np.full(300, np.nan)}}).with_columns(pl.col("b").fill_nan(None))
+    grid = grid_of(stream(Field(name="a"), Field(name="b")), frame, tmp_path)
+    model = build(fit_recipe(grid, grid.ends()), 12)
+    window, time = grid.windows(grid.ends()[100:104])
+    state = np.full((4, state_size(2)), np.nan, np.float32)
+    plain = run_graph(model, window=window, time=time, state_in=state)
+    window[:, :, 1] = 1e6
+    found = run_graph(model, window=window, time=time, state_in=state)
+    assert (found["score"] <= plain["score"] + 1e-6).all()
+    assert np.isnan(found["expected"][:, 1]).all()
+    assert np.isfinite(found["expected"][:, 0]).all()
 
 
 def test_split_is_by_time_and_by_entity(tmp_path: Path) -> None:

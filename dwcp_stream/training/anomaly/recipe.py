@@ -30,7 +30,8 @@ from dwcp_stream.training.anomaly.tail import Tail, fit_tail, norm_of
 from dwcp_stream.training.dataset import Grid
 
 MIN_ROWS = 40
-MAX_ROWS = 300_000
+MAX_VALUES = 6_000_000
+"""Values (rows times fields) that are fitted to: enough for any constant here, and what fits in memory."""
 MIN_VARIANCE = 1e-4
 
 
@@ -156,11 +157,13 @@ def _fit_rarity(z: Floats, turns: Turns, anchors: Floats) -> tuple[Marginal | No
 
 def _latest(grid: Grid, ends: Ints) -> Ints:
     """Keep the newest rows of each entity, few enough to fit on."""
-    if len(ends) <= MAX_ROWS:
+    most = MAX_VALUES // grid.values.shape[1]
+    if len(ends) <= most:
         return ends
     entity = grid.entity[ends]
-    share = MAX_ROWS // len(np.unique(entity))
-    return np.concatenate([ends[entity == e][-max(share, MIN_ROWS) :] for e in np.unique(entity)])
+    names = np.unique(entity)
+    share = max(most // len(names), MIN_ROWS)
+    return np.concatenate([ends[entity == e][-share:] for e in names])
 
 
 def _less_entity_mean(z: Floats, entity: Ints) -> Floats:
