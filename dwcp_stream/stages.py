@@ -85,8 +85,12 @@ class Stage:
             buffer_cap=buffer_cap,
         )
 
-    def run(self, state: Partition, found: Pass) -> StageResult:
-        """Score what a pass has to be scored, and follow up on every row that advanced."""
+    def run(self, state: Partition, found: Pass, sample_ts: NDArray[np.float64]) -> StageResult:
+        """Score what a pass has to be scored, and follow up on every row that advanced.
+
+        `sample_ts` are the times of the samples that `found` counts: what is recorded has the time that the sample
+        came with, also where its row on the grid has another.
+        """
         result = StageResult()
         scored = found.scored
         slots, ts = found.adv_slot[scored], found.adv_ts[scored]
@@ -101,7 +105,7 @@ class Stage:
         if self._recorder is not None and len(scored):
             firing = firing_after(state.alerts[self.model.name].active(slots), slots, transitions)
             names = [state.windows.entity_of(slot) for slot in slots.tolist()]
-            self._recorder(self.model, names, ts, verdicts, firing)
+            self._recorder(self.model, names, sample_ts[found.adv_sample[scored]], verdicts, firing)
         return result
 
     def tick(self, state: Partition, tick: float, expired: I64) -> StageResult:

@@ -32,10 +32,9 @@ def definition(name: str, fields: Sequence[str], step: float | str, *, window: i
     return "\n".join(lines) + "\n"
 
 
-def write_samples(path: Path, series: str, ts: Floats, columns: dict[str, Floats]) -> Path:
-    """Write samples of one entity as CSV."""
-    pl.DataFrame({"ts": ts, "series": [series] * len(ts), **columns}).write_csv(path)
-    return path
+def samples(series: str, ts: Floats, columns: dict[str, Floats]) -> pl.DataFrame:
+    """Lay out samples of one entity as a table."""
+    return pl.DataFrame({"ts": ts, "series": [series] * len(ts), **columns})
 
 
 def train_and_score(name: str, text: str, train: Path, test: Path, folder: Path) -> pl.DataFrame:
@@ -93,5 +92,5 @@ def _command(*words: str) -> None:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(words)
     if code:
-        message = f"dwcp-stream {' '.join(words)} failed: {err.getvalue()}"
+        message = f"dwcp-stream {' '.join(words)} failed: {err.getvalue()}{out.getvalue()}"
         raise RuntimeError(message)

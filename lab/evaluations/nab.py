@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lab.evaluations.harness import aligned, definition, train_and_score, write_samples
+from lab.evaluations.harness import aligned, definition, samples, train_and_score
 from lab.evaluations.nab_scoring import Profile, Series, corpus_score, probation_rows, profiles
 from lab.evaluations.output import emit_table
 from lab.evaluations.peers import peers
@@ -94,13 +94,15 @@ def read_corpus(folder: Path) -> list[File]:
 
 def score_file(file: File) -> Floats:
     """Scores [N] of a file by the command line, trained on its first part."""
-    step = float(np.median(np.diff(file.ts)))
     count = probation_rows(len(file.ts))
     with tempfile.TemporaryDirectory() as path:
         where = Path(path)
-        train = write_samples(where / "train.csv", "nab", file.ts[:count], {"value": file.value[:count]})
-        test = write_samples(where / "test.csv", "nab", file.ts, {"value": file.value})
-        return aligned(train_and_score("nab", definition("nab", ["value"], step), train, test, where), file.ts)
+        paths = [where / "train.csv", where / "test.csv"]
+        whole = samples("nab", file.ts, {"value": file.value})
+        whole[:count].write_csv(paths[0])
+        whole.write_csv(paths[1])
+        found = train_and_score("nab", definition("nab", ["value"], "irregular"), paths[0], paths[1], where)
+    return aligned(found, file.ts)
 
 
 def peer_scores(file: File) -> dict[str, Floats]:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from lab.evaluations import asd, nab
+from lab.evaluations import asd, labelled, nab
 from lab.evaluations.nab_scoring import Profile, Series, corpus_score, probation_rows, sigmoid
 from lab.evaluations.peers import peers
 from lab.evaluations.windowed_gaussian import windowed_gaussian
@@ -131,3 +131,25 @@ def test_nab_end_to_end(tmp_path: Path) -> None:
     assert (row["found"], row["windows"]) == (1, 1)
     assert row["standard"] > 90
     assert pl.read_parquet(out).height == 800
+
+
+@pytest.mark.parametrize("way", ["files", "head"])
+def test_labelled_end_to_end(way: str, tmp_path: Path) -> None:
+    paths = []
+    for number in range(3):
+        values, label = np.stack([signal(500, number), signal(500, 7 + number)], axis=1), np.zeros(500, np.int64)
+        if number:
+            values[450:460] += 3.0
+            label[450:460] = 1
+        columns = {"ts": 1.7e9 + np.arange(500.0), "a b": values[:, 0], "c": values[:, 1], "bad": label}
+        paths.append(tmp_path / f"run{number}.csv")
+        pl.DataFrame(columns).write_csv(paths[-1])
+    words = ["--step", "1", "--label", "bad", "--json", "--test", str(paths[1]), "--test", str(paths[2])]
+    words += ["--train", str(paths[0])] if way == "files" else ["--head", "400"]
+    result = CliRunner().invoke(labelled.main, words)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["entities"] == 2
+    assert found[labelled.MODEL]["vus_pr"] > 0.5
+    assert found[labelled.MODEL]["quiet_over"] < 0.02
+    assert "EWMA z" in found

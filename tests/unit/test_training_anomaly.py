@@ -18,6 +18,7 @@ from dwcp_stream.streams.definition import Field, ModelBinding
 from dwcp_stream.training.anomaly import memory
 from dwcp_stream.training.anomaly.baselines import ewma_z, pca_mean
 from dwcp_stream.training.anomaly.channels import LIMIT, fit_channels
+from dwcp_stream.training.anomaly.marginal import fit_marginal, held_out_rarity
 from dwcp_stream.training.anomaly.memory import Turns, join_fields, mean_power, track_levels, track_norms
 from dwcp_stream.training.anomaly.model import build, hold, state_size
 from dwcp_stream.training.anomaly.recipe import Recipe, fit_recipe
@@ -105,11 +106,12 @@ def test_channels_center_scale_limit_and_keep_what_is_missing() -> None:
     made = fit_channels(values, tuple(Field(name=n) for n in "abcd"))
     assert made.center.tolist() == [50.0, 7.0, 0.0, 0.0]
     assert made.scale[0] == pytest.approx(np.arange(101).std())
-    assert made.scale[1:].tolist() == pytest.approx([0.007, 1.0, 1.0])
-    scaled = made.apply(np.array([[1e9, 7.007, -2.0, np.nan]]))
+    assert made.scale[1:3].tolist() == pytest.approx([0.007, 1.0])
+    scaled = made.apply(np.array([[1e9, 7.007, np.nan, 50.0]]))
     assert scaled[0, 0] == LIMIT
     assert scaled[0, 1] == pytest.approx(1.0, abs=1e-3)
-    assert np.isnan(scaled[0, 3])
+    assert np.isnan(scaled[0, 2])
+    assert abs(scaled[0, 3]) < 1e-6  # nobody knows what is normal
 
 
 def test_one_absurd_reading_does_not_set_the_scale() -> None:
@@ -209,6 +211,31 @@ def test_tail_in_the_graph() -> None:
     np.testing.assert_allclose(run_graph(to_bytes(g.model()), x=x)["y"], tail.score(x.astype(float)), atol=1e-5)
 
 
+def test_rarity_is_the_logarithm_of_the_share_farther_out() -> None:
+    rng = np.random.default_rng(0)
+    z = np.column_stack([rng.normal(size=20_000), (rng.random(20_000) < 0.01) * 1.0])
+    made = fit_marginal(z)
+    found = made(np.array([[0.0, 0.0], [2.0, 1.0], [-2.0, 0.5], [30.0, 2.0], [np.nan, -1.0]]))
+    assert found[:3, 0] == pytest.approx([0.0, -np.log(2 * 0.02275), -np.log(2 * 0.02275)], abs=0.15)
+    assert found[3, 0] == pytest.approx(np.log(20_001) + np.log1p(30 - z[:, 0].max()), abs=0.01)
+    assert found[:2, 1] == pytest.approx([0.0, -np.log(2 * z[:, 1].mean())], abs=1e-6)
+    assert 0.0 < found[2, 1] < found[1, 1] < found[3, 1]
+    assert np.isnan(found[4, 0])
+    assert found[4, 1] > 9.0  # below all that was ever seen
+    g = Graph("rarity")
+    g.output(made.add(g, g.input("z", np.float32, ["batch", 2])), "y", np.float32, ["batch", 2])
+    sample = rng.normal(0, 3, (500, 2)).astype(np.float32)
+    np.testing.assert_allclose(run_graph(to_bytes(g.model()), z=sample)["y"], made(sample.astype(float)), atol=1e-4)
+
+
+def test_drifting_rows_make_rarity_less_telling() -> None:
+    rng = np.random.default_rng(0)
+    steady = rng.normal(size=(2000, 1))
+    drifting = steady + np.linspace(0, 10, 2000)[:, None]
+    # the first and the last quarter lie outside of the others
+    assert np.nanmean(held_out_rarity(drifting)) > 2 * np.nanmean(held_out_rarity(steady))
+
+
 def test_hold_falls_from_under_the_threshold() -> None:
     assert hold(np.array([3.0, 0.1, 0.1, 0.0, 1.2])).tolist() == pytest.approx([3.0, 0.98, 0.98, 0.98, 1.2])
     assert hold(np.array([0.5, 0.0, 0.0])).tolist() == pytest.approx([0.5, 0.45, 0.405])
@@ -243,26 +270,38 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Grid, Recipe, bytes
 
 
 def reference(grid: Grid, recipe: Recipe) -> np.ndarray:
-    """Scores of the first entity in numpy, from the state that the graph begins with."""
+    """Scores of the first entity by a plain loop over its rows."""
     ends = grid.ends()
     ends = ends[grid.entity[ends] == 0]
     z = recipe.channels.apply(grid.values) - recipe.season(grid.ts)
-    first = z[ends[0] - grid.stream.window + 1 : ends[0]]
-    mean = np.nanmean(first, axis=0) if np.isfinite(first).any() else recipe.level
-    some = np.isfinite(first).any(axis=0)
-    level = recipe.level + np.where(some, recipe.own_level * (np.nan_to_num(mean) - recipe.level), 0.0)
-    turns = Turns.of(np.zeros(len(ends)))
-    before, _ = track_levels(z[ends], turns, level[None])
-    past = lagged(z, ends, recipe.regression.lags, recipe.reach) - before[:, None, :]
-    above = z[ends] - before
-    deviation = np.concatenate([above - recipe.regression(past), above], axis=1)
-    unusual, _ = track_norms(deviation, turns, recipe.power.astype(float))
-    count = len(recipe.level)
-    parts = (
-        recipe.residual.score(join_fields(unusual[:, :count])),
-        recipe.drift.score(join_fields(unusual[:, count:])),
-    )
-    return hold(np.maximum(*parts))
+    past = lagged(z, ends, recipe.regression.lags, recipe.reach)
+    b, power, rarity, scores = recipe.between, recipe.power.astype(float), 0.0, []
+    for row, end in enumerate(ends):
+        last = z[end]
+        if not row:
+            window = z[end - grid.stream.window + 1 : end + 1]
+            known = np.isfinite(window).sum(axis=0)
+            mean = np.nan_to_num(window).sum(axis=0) / np.maximum(known, 1)
+            weight = known * b / (known * b + 1)
+            level = recipe.level + weight * (mean - recipe.level)
+            fast, anchor, count = level, weight * (mean - recipe.origin), float(known.max())
+        gain = b / ((count + 1) * b + 1)
+        fast = fast + np.nan_to_num(np.maximum(memory.MEAN_RATES[0], gain) * (last - fast))
+        residual = last - level - recipe.regression((past[row] - level)[None])[0]
+        unusual = np.abs(np.concatenate([residual, last - level, np.where(np.isnan(last), np.nan, fast - level)]))
+        base = power + memory.FLOOR**8
+        rare = join_fields(recipe.marginal((last - anchor)[None]))[0]  # type: ignore[misc]
+        rarity += memory.RARITY_RATE * (rare - rarity)
+        kinds = join_fields((unusual / base ** (1 / 8)).reshape(3, -1))
+        parts = [tail.score(kind) for tail, kind in zip(recipe.tails, kinds, strict=True)]
+        scores.append(max(*parts, recipe.rarity.score(np.array(rarity))))  # type: ignore[union-attr]
+        grown = memory.NORM_RATE * (np.minimum(unusual**8, memory.WINSOR**8 * base) - power)
+        power = power + np.nan_to_num(grown)
+        level = level + np.nan_to_num(np.maximum(memory.LEVEL_RATE, gain) * (last - level))
+        if count < memory.ANCHOR_ROWS:
+            anchor = anchor + np.nan_to_num(gain * (last - recipe.origin - anchor))
+        count += 1
+    return hold(np.array(scores))
 
 
 def test_graph_and_numpy_agree(mixed: tuple[Grid, Recipe, bytes]) -> None:
@@ -275,12 +314,12 @@ def test_graph_and_numpy_agree(mixed: tuple[Grid, Recipe, bytes]) -> None:
 
 def test_entities_of_other_levels_begin_at_their_own(mixed: tuple[Grid, Recipe, bytes]) -> None:
     _, recipe, model = mixed
-    assert recipe.own_level[0] > 0.8
+    assert recipe.between[0] > 1.0
     window = np.tile(np.array([105.0, 315.0, 0.0, 4.0], np.float32), (4, 12, 1))
     window[:, :, 0] += np.random.default_rng(0).normal(0, 0.1, (4, 12))
     time = np.tile(START + 300.0 * np.arange(12), (4, 1))
     found = run_graph(model, window=window, time=time, state_in=np.full((4, state_size(4)), np.nan, np.float32))
-    assert (np.abs(found["expected"][:, 0] - 105.0) < 25.0).all()
+    assert (np.abs(found["expected"][:, 0] - 105.0) < 10.0).all()
 
 
 def test_explanation_is_a_share_and_finds_the_field(mixed: tuple[Grid, Recipe, bytes]) -> None:
@@ -311,7 +350,8 @@ def test_a_row_without_values_changes_only_what_is_held(mixed: tuple[Grid, Recip
     known = run_graph(model, window=window, time=time, state_in=state)["state_out"]
     window[:, -1] = np.nan
     after = run_graph(model, window=window, time=time, state_in=known)["state_out"]
-    np.testing.assert_array_equal(after[:, :-1], known[:, :-1])
+    np.testing.assert_array_equal(after[:, :-3], known[:, :-3])
+    np.testing.assert_array_equal(after[:, -2], known[:, -2] + 1)
     np.testing.assert_allclose(after[:, -1], 0.9 * known[:, -1], rtol=1e-6)
 
 
@@ -326,6 +366,27 @@ def test_bits_do_not_depend_on_the_batch(mixed: tuple[Grid, Recipe, bytes]) -> N
         found = run_graph(model, **dict(padded(inputs)))
         for name, array in whole.items():
             assert found[name][: len(window[part])].tobytes() == array[part].tobytes(), name
+
+
+def test_many_rows_are_cut_to_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = np.random.default_rng(0).normal(0, 1, 300), np.random.default_rng(1).normal(50, 1, 300)
+    grid = grid_of(stream(Field(name="a")), table({"u": {"a": np.concatenate([old, new])}}), tmp_path)
+    monkeypatch.setattr("dwcp_stream.training.anomaly.recipe.MAX_VALUES", 250)
+    assert fit_recipe(grid, grid.ends()).channels.center[0] == pytest.approx(50.0, abs=0.5)
+
+
+def test_a_field_without_training_values_counts_for_nothing(tmp_path: Path) -> None:
+    frame = table({"u": {"a": waves(300, 0), "b": np.full(300, np.nan)}}).with_columns(pl.col("b").fill_nan(None))
+    grid = grid_of(stream(Field(name="a"), Field(name="b")), frame, tmp_path)
+    model = build(fit_recipe(grid, grid.ends()), 12)
+    window, time = grid.windows(grid.ends()[100:104])
+    state = np.full((4, state_size(2)), np.nan, np.float32)
+    plain = run_graph(model, window=window, time=time, state_in=state)
+    window[:, :, 1] = 1e6
+    found = run_graph(model, window=window, time=time, state_in=state)
+    assert (found["score"] <= plain["score"] + 1e-6).all()
+    assert np.isnan(found["expected"][:, 1]).all()
+    assert np.isfinite(found["expected"][:, 0]).all()
 
 
 def test_split_is_by_time_and_by_entity(tmp_path: Path) -> None:
@@ -447,6 +508,23 @@ def test_train_and_backtest_by_the_command_line(
     assert START + 300 * 800 <= best["ts"][0] <= START + 300 * 804
     assert best["score"][0] > 1.0
     assert found.filter(pl.col("ts") < START + 300 * 799)["score"].max() < 1.0
+
+
+def test_scores_of_a_file_have_the_samples_own_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "streams").mkdir()
+    (tmp_path / "streams" / "plant.toml").write_text(
+        'name = "plant"\ntopic = "t.plant"\nentity = ["unit"]\nstep = 300.0\nwindow = 12\n'
+        '[[fields]]\nname = "a"\n[[models]]\nname = "plant-watch"\ntask = "anomaly"\n'
+    )
+    monkeypatch.setenv("DWCP_STREAMS_DIR", str(tmp_path / "streams"))
+    late = np.random.default_rng(0).uniform(0, 60, 200)  # off the grid, but in order and each in a row of its own
+    frame = table({"u": {"a": waves(200, 1)}}).with_columns(ts=pl.col("ts") + pl.Series(late).round(3))
+    path, models, scores = tmp_path / "rows.csv", str(tmp_path / "models"), tmp_path / "scores.csv"
+    frame.write_csv(path)
+    assert run(["train", "plant", "--data", str(path), "--out", models, "--json"]) == 0
+    words = ["backtest", str(path), "--stream", "plant", "--models", models, "--scores", str(scores), "--json"]
+    assert run(words) == 0
+    np.testing.assert_allclose(pl.read_csv(scores)["ts"], frame["ts"], atol=1e-6)
 
 
 def test_simple_rules_find_a_jump() -> None:

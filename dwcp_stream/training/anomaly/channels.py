@@ -13,6 +13,8 @@ LIMIT = 20.0
 """Scaled values beyond it count as this: one absurd reading must not outweigh all others."""
 ABSURD = 100.0
 """Times the 90 % quantile of distances: what is farther does not count for the scale."""
+IGNORED = np.float32(1e37)
+"""Scale of a field that training has no value of: whatever it is, it counts for nothing."""
 RESOLUTION, CONSTANT_SHARE, SMALLEST = 1e-6, 1e-3, 1e-30
 
 
@@ -23,7 +25,8 @@ class Channels:
     Attributes
     ----------
     center, scale
-        [F]; of a coded field in units of rarity, -log of a word's share of the training rows.
+        [F]; of a coded field in units of rarity, -log of a word's share of the training rows; `IGNORED` for a field
+        that training has no value of.
     tables
         Per coded field (by column) the rarity of each word; the commonest word's code in `common`.
     common
@@ -71,7 +74,10 @@ class Channels:
 
     def add_natural(self, g: Graph, scaled: str) -> str:
         """Add the way back of [B, F] to the fields' units; of a coded field the commonest word."""
-        natural = g.add(g.mul(scaled, g.const(self.scale)), g.const(self.center))
+        ignored = self.scale == IGNORED
+        natural = g.add(g.mul(scaled, g.const(np.where(ignored, 0.0, self.scale))), g.const(self.center))
+        if ignored.any():
+            natural = g.where(g.const(ignored[None], np.bool_), g.const(np.nan), natural)
         if not self.tables:
             return natural
         coded = np.array([[column in self.tables for column in range(len(self.center))]])
@@ -83,7 +89,7 @@ def fit_channels(values: NDArray[np.floating[Any]], fields: tuple[Field, ...]) -
     """Choose centre (median) and scale (standard deviation) of each field from training rows [N, F].
 
     A field that is constant in training gets a thousandth of its size as scale, or 1 if it is always 0: any
-    change of it stands out. A field without a single value gets centre 0 and scale 1.
+    change of it stands out. A field without a single value is ignored.
     """
     center, scale = np.zeros(len(fields)), np.ones(len(fields))
     tables: dict[int, NDArray[np.float32]] = {}
@@ -91,14 +97,16 @@ def fit_channels(values: NDArray[np.floating[Any]], fields: tuple[Field, ...]) -
     for column, field in enumerate(fields):
         known = np.asarray(values[:, column], np.float64)
         known = known[np.isfinite(known)]
-        if field.coded:
+        if not len(known):
+            scale[column] = IGNORED
+        elif field.coded:
             words = len(field.vocabulary)
             counts = np.bincount(known.astype(np.int64), minlength=words)[:words]
             table = -np.log((counts + 1.0) / (counts.sum() + words))
             tables[column], common[column] = table.astype(np.float32), int(counts.argmax())
             center[column] = table.min()
             scale[column] = max(float(np.sqrt((counts * (table - table.min()) ** 2).sum() / max(counts.sum(), 1))), 1.0)
-        elif len(known):
+        else:
             center[column] = np.median(known)
             # an absurd reading or two must not make the rest look constant
             distance = np.abs(known - center[column])

@@ -8,6 +8,7 @@ that one fault does not hide the next.
 The recursions are here in numpy, for training, and in `model` as a graph; a test holds the two together.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,16 @@ from numpy.typing import NDArray
 from dwcp_stream.training.anomaly.ridge import Floats
 
 Ints = NDArray[np.int64]
+Predict = Callable[[Floats], Floats]
+KINDS = ("prediction", "level", "mean")
+"""What a deviation is from, or of."""
 LEVEL_RATE = 1 / 1000
+MEAN_RATES = (1 / 30,)
+"""Of faster means (here one), whose distance from the level shows what is small but lasts."""
+ANCHOR_ROWS = 200
+"""An entity's first rows, whose mean stays its anchor: rarity is relative to it where entities differ."""
+RARITY_RATE = 1 / 5
+"""Of the mean of rarity, see `marginal`."""
 NORM_RATE = 1 / 5000
 WINSOR = 3.0
 FLOOR = 0.05
@@ -43,8 +53,8 @@ class Turns:
         return cls(order)
 
 
-def track_levels(z: Floats, turns: Turns, start: Floats) -> tuple[Floats, Floats]:
-    """Follow the slow level of rows.
+def track_levels(z: Floats, turns: Turns, start: Floats, rate: float = LEVEL_RATE) -> tuple[Floats, Floats]:
+    """Follow the exponentially weighted mean of rows.
 
     Parameters
     ----------
@@ -53,19 +63,45 @@ def track_levels(z: Floats, turns: Turns, start: Floats) -> tuple[Floats, Floats
     turns
         Their order.
     start
-        [E, F] level of each entity before its first row.
+        [E, F] mean of each entity before its first row.
+    rate
+        Share of a new row in it.
 
     Returns
     -------
     tuple
-        The level before each row [N, F], and after the last one [E, F].
+        The mean before each row [N, F], and after the last one [E, F].
     """
     level, before = start.copy(), np.zeros_like(z)
     for rows in turns.order:
         on = rows >= 0
         before[rows[on]] = level[on]
-        level[on] += LEVEL_RATE * np.nan_to_num(z[rows[on]] - level[on])
+        level[on] += rate * np.nan_to_num(z[rows[on]] - level[on])
     return before, level
+
+
+def deviations(z: Floats, turns: Turns, start: Floats, predict: Predict) -> tuple[Floats, Floats]:
+    """Deviations of rows from what was expected, of every kind.
+
+    Parameters
+    ----------
+    z, turns, start
+        As for `track_levels`; faster means begin at the level.
+    predict
+        From the levels before the rows [N, F] to residuals of the prediction [N, F].
+
+    Returns
+    -------
+    tuple
+        [N, C F]: residual of the prediction, distance from the level, distances of the faster means from it (NaN
+        where the row's value is missing); and the levels after the last row [E, F].
+    """
+    before, after = track_levels(z, turns, start)
+    kinds = [predict(before), z - before]
+    for rate in MEAN_RATES:
+        mean, _ = track_levels(z, turns, start, rate)
+        kinds.append(mean + rate * (z - mean) - before)
+    return np.concatenate(kinds, axis=1), after
 
 
 def track_norms(deviation: Floats, turns: Turns, start: Floats) -> tuple[Floats, Floats]:
@@ -108,4 +144,4 @@ def mean_power(deviation: Floats) -> Floats:
 def join_fields(unusual: NDArray[np.floating[Any]]) -> Floats:
     """Root mean square over known fields, [N, F] to [N]; 0 for a row without any."""
     known = np.isfinite(unusual)
-    return np.sqrt(np.square(np.nan_to_num(unusual)).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+    return np.asarray(np.sqrt(np.square(np.nan_to_num(unusual)).sum(axis=1) / np.maximum(known.sum(axis=1), 1)))

@@ -13,8 +13,8 @@ HOLD_DECAY, HOLD_LIMIT = 0.9, 0.98
 
 
 def state_size(fields: int) -> int:
-    """Numbers kept per entity: level, two norms per field, and the held score."""
-    return 3 * fields + 1
+    """Count the numbers kept per entity: by field level, faster means, anchor and norms; rarity, rows, held score."""
+    return (2 + len(memory.MEAN_RATES) + len(memory.KINDS)) * fields + 3
 
 
 class _Parts:
@@ -27,7 +27,7 @@ class _Parts:
         time = g.input("time", np.float64, ["batch", window])
         state = g.input("state_in", np.float32, ["batch", state_size(fields)])
         # only an entity's first level needs the whole window
-        self.window = rows = window if recipe.own_level.any() else recipe.reach + 1
+        self.window = rows = window if recipe.between.any() else recipe.reach + 1
         z = recipe.channels.add(g, g.slice(source, 1, window - rows))
         self.seasonal = ""
         if recipe.season.frequencies:
@@ -35,47 +35,109 @@ class _Parts:
             z = g.sub(z, season)
             self.seasonal = g.take(season, 1, rows - 1)
         last = g.take(z, 1, rows - 1)
-        missing = g.is_nan(last)
+        self.last, missing = last, g.is_nan(last)
         self.known = g.cast(g.op("Not", missing), np.float32)
-        self.level = self._start(g.slice(state, 1, 0, fields), self._first_level(z))
-        self.power = self._start(g.slice(state, 1, fields, 3 * fields), g.const(recipe.power[None]))
-        self.power = g.op("Max", self.power, g.const(0.0))
-        self.held = g.clip(self._start(g.slice(state, 1, 3 * fields), g.const([[0.0]])), 0.0, None)
+        mean, rows_known = self._first_mean(z)
+        first = self._drawn(mean, rows_known, recipe.level)
+        self.level = self._start(g.slice(state, 1, 0, fields), first)
+        kept = 1 + len(memory.MEAN_RATES)
+        apart = g.sub(self._drawn(mean, rows_known, recipe.origin), g.const(recipe.origin))
+        self.anchor = self._start(g.slice(state, 1, kept * fields, (kept + 1) * fields), apart)
+        norms = g.slice(state, 1, (kept + 1) * fields, -3)
+        self.power = g.op("Max", self._start(norms, g.const(recipe.power[None])), g.const(0.0))
+        self.rarity = self._start(g.slice(state, 1, -3, -2), g.const([[0.0]]))
+        seen = g.reduce("ReduceMax", rows_known, [1]) if rows_known else g.const([[0.0]])
+        self.count = g.op("Max", self._start(g.slice(state, 1, -2, -1), seen), g.const(0.0))
+        self.held = g.clip(self._start(g.slice(state, 1, -1), g.const([[0.0]])), 0.0, None)
+        self.gain = self._gain()
+        self.means = [
+            self._mean(self._start(g.slice(state, 1, (1 + i) * fields, (2 + i) * fields), first), last, rate)
+            for i, rate in enumerate(memory.MEAN_RATES)
+        ]
         self.predicted = self._predict(z)
         above = g.where(missing, g.const(0.0), g.sub(last, self.level))
         self.above = above
         residual = g.mul(g.sub(above, self.predicted), self.known)
-        size = g.op("Abs", g.concat([residual, above], axis=1))
+        lasting = [g.mul(g.sub(mean, self.level), self.known) for mean in self.means]
+        size = g.op("Abs", g.concat([residual, above, *lasting], axis=1))
         self.size = g.clip(size, 0.0, memory.DEVIATION_LIMIT)
         self.base = g.add(self.power, g.const(memory.FLOOR**memory.EIGHTH))
         norm = g.op("Sqrt", g.op("Sqrt", g.op("Sqrt", self.base)))
         unusual = g.div(self.size, norm)
         squared = g.mul(unusual, unusual)
-        self.squares = [g.slice(squared, 1, 0, fields), g.slice(squared, 1, fields)]
+        kinds = range(len(memory.KINDS))
+        self.squares = [g.slice(squared, 1, kind * fields, (kind + 1) * fields) for kind in kinds]
         count = self._total(self.known)
         self.scores = []
-        for square, tail in zip(self.squares, (recipe.residual, recipe.drift), strict=True):
+        for square, tail in zip(self.squares, recipe.tails, strict=True):
             mean = g.div(self._total(square), g.op("Max", count, g.const(1.0)))
             self.scores.append(tail.add(g, g.op("Sqrt", mean)))
-        self.drifts = g.op("Greater", self.scores[1], self.scores[0])
+        self._rare(last, missing, count)
+        self.score = g.op("Max", *self.scores)
 
     def _start(self, state: str, value: str) -> str:
         """Take the state where there is one."""
         return self.g.where(self.g.is_nan(state), value, state)
 
-    def _first_level(self, z: str) -> str:
-        """Level of an entity without a memory: the usual one, drawn to the mean of its first window."""
+    def _rare(self, last: str, missing: str, count: str) -> None:
+        """Add the evidence of rarity, if the recipe has it."""
         g, recipe = self.g, self.recipe
-        if self.window == 1 or not recipe.own_level.any():
-            return g.const(recipe.level[None])
-        earlier = g.slice(z, 1, 0, self.window - 1)
-        missing = g.is_nan(earlier)
-        total = g.reduce("ReduceSum", g.where(missing, g.const(0.0), earlier), [1], keep=False)
+        if recipe.marginal is None or recipe.rarity is None:
+            return
+        own = g.where(missing, g.const(0.0), g.sub(last, self.anchor))
+        rare = g.mul(recipe.marginal.add(g, own), self.known)
+        squared = g.mul(rare, rare)
+        mean = g.op("Sqrt", g.div(self._total(squared), g.op("Max", count, g.const(1.0))))
+        step = g.sub(g.op("Unsqueeze", mean, g.ints(1)), self.rarity)
+        self.rarity = g.add(self.rarity, g.mul(step, g.const(memory.RARITY_RATE)))
+        self.squares.append(squared)
+        self.scores.append(recipe.rarity.add(g, g.reshape(g.op("Max", self.rarity, g.const(0.0)), -1)))
+
+    def _mean(self, mean: str, last: str, rate: float) -> str:
+        """Take the last row into a mean; a missing value leaves it."""
+        g = self.g
+        step = g.mul(g.sub(last, mean), self._rate(rate))
+        return g.add(mean, g.where(g.is_nan(last), g.const(0.0), step))
+
+    def _gain(self) -> str:
+        """Share of the next row in a new entity's level, b / ((n + 1) b + 1); empty if entities do not differ."""
+        g, between = self.g, self.recipe.between
+        if not between.any():
+            return ""
+        rows = g.mul(g.add(self.count, g.const(1.0)), g.const(between))
+        return g.div(g.const(between), g.add(rows, g.const(1.0)))
+
+    def _rate(self, rate: float) -> str:
+        return self.g.op("Max", self.gain, self.g.const(rate)) if self.gain else self.g.const(rate)
+
+    def _first_mean(self, z: str) -> tuple[str, str]:
+        """Mean of the window's known rows and their number, both [B, F]; empty if entities do not differ."""
+        g = self.g
+        if not self.recipe.between.any():
+            return "", ""
+        missing = g.is_nan(z)
+        total = g.reduce("ReduceSum", g.where(missing, g.const(0.0), z), [1], keep=False)
         number = g.reduce("ReduceSum", g.cast(g.op("Not", missing), np.float32), [1], keep=False)
-        mean = g.div(total, g.op("Max", number, g.const(1.0)))
-        drawn = g.mul(g.sub(mean, g.const(recipe.level)), g.const(recipe.own_level))
-        some = g.op("Greater", number, g.const(0.0))
-        return g.add(g.where(some, drawn, g.const(0.0)), g.const(recipe.level))
+        return g.div(total, g.op("Max", number, g.const(1.0))), number
+
+    def _drawn(self, mean: str, number: str, usual: NDArray[np.float32]) -> str:
+        """Level of an entity without a memory: the usual one, drawn to its mean by n b / (n b + 1)."""
+        g = self.g
+        if not mean:
+            return g.const(usual[None])
+        weight = g.mul(number, g.const(self.recipe.between))
+        weight = g.div(weight, g.add(weight, g.const(1.0)))
+        return g.add(g.mul(g.sub(mean, g.const(usual)), weight), g.const(usual))
+
+    def new_anchor(self, last: str) -> str:
+        """Let an entity's first rows move its anchor, and no later ones."""
+        g = self.g
+        if not self.gain:
+            return self.anchor
+        early = g.cast(g.op("Less", self.count, g.const(float(memory.ANCHOR_ROWS))), np.float32)
+        away = g.sub(g.sub(last, g.const(self.recipe.origin)), self.anchor)
+        step = g.mul(g.mul(away, self.gain), early)
+        return g.add(self.anchor, g.where(g.is_nan(last), g.const(0.0), step))
 
     def _predict(self, z: str) -> str:
         """Prediction of the last row relative to its level."""
@@ -97,21 +159,30 @@ class _Parts:
     def new_state(self, held: str) -> str:
         """Level, norms and held score after the row; a missing field changes nothing."""
         g = self.g
-        step = g.mul(self.above, g.const(memory.LEVEL_RATE))
-        level = g.add(self.level, step)
+        level = g.add(self.level, g.mul(self.above, self._rate(memory.LEVEL_RATE)))
         eighth = g.mul(self.size, self.size)
         eighth = g.mul(eighth, eighth)
         eighth = g.mul(eighth, eighth)
         most = g.mul(self.base, g.const(memory.WINSOR**memory.EIGHTH))
         growth = g.mul(g.sub(g.op("Min", eighth, most), self.power), g.const(memory.NORM_RATE))
-        power = g.add(self.power, g.mul(growth, g.concat([self.known, self.known], axis=1)))
-        return g.concat([level, power, held], axis=1)
+        power = g.add(self.power, g.mul(growth, g.concat([self.known] * len(memory.KINDS), axis=1)))
+        count = g.add(self.count, g.const(1.0))
+        return g.concat([level, *self.means, self.new_anchor(self.last), power, self.rarity, count, held], axis=1)
+
+    def told(self) -> str:
+        """Squared evidence [B, F] of the kind that tells most; of equal ones the first."""
+        g, kind = self.g, self.squares[0]
+        best = self.scores[0]
+        for square, score in zip(self.squares[1:], self.scores[1:], strict=True):
+            kind = g.where(g.op("Unsqueeze", g.op("Greater", score, best), g.ints(1)), square, kind)
+            best = g.op("Max", score, best)
+        return kind
 
     def expected(self) -> str:
-        """Add the expected values [B, F]: the level where drift tells, else the prediction."""
+        """Add the expected values [B, F]: the prediction, or the level where another kind tells more."""
         g = self.g
-        drift = g.cast(g.op("Unsqueeze", self.drifts, g.ints(1)), np.float32)
-        relative = g.mul(self.predicted, g.sub(g.const(1.0), drift))
+        follows = g.op("Equal", self.scores[0], self.score)
+        relative = g.mul(self.predicted, g.cast(g.op("Unsqueeze", follows, g.ints(1)), np.float32))
         scaled = g.add(self.level, relative)
         return self.recipe.channels.add_natural(g, g.add(scaled, self.seasonal) if self.seasonal else scaled)
 
@@ -133,15 +204,13 @@ def build(recipe: Recipe, window: int, *, explain: bool = False) -> bytes:
     parts = _Parts(g, recipe, window)
     fields = parts.fields
     if explain:
-        drifts = g.op("Unsqueeze", parts.drifts, g.ints(1))
-        told = g.where(drifts, parts.squares[1], parts.squares[0])
+        told = parts.told()
         total = g.op("Unsqueeze", parts._total(told), g.ints(1))
         g.output(g.div(told, g.op("Max", total, g.const(1e-12))), "contribution", np.float32, ["batch", fields])
         return to_bytes(g.model())
-    score = g.op("Max", *parts.scores)
     fallen = g.mul(g.reshape(parts.held, -1), g.const(HOLD_DECAY))
-    held = g.op("Max", score, fallen)
-    g.output(g.op("Max", score, g.clip(held, None, HOLD_LIMIT)), "score", np.float32, ["batch"])
+    held = g.op("Max", parts.score, fallen)
+    g.output(g.op("Max", parts.score, g.clip(held, None, HOLD_LIMIT)), "score", np.float32, ["batch"])
     g.output(parts.expected(), "expected", np.float32, ["batch", fields])
     state = parts.new_state(g.op("Unsqueeze", held, g.ints(1)))
     g.output(state, "state_out", np.float32, ["batch", state_size(fields)])

@@ -6,12 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dwcp_stream.errors import PayloadError
+from dwcp_stream.training.anomaly import marginal as marginals
 from dwcp_stream.training.anomaly.channels import Channels, fit_channels
+from dwcp_stream.training.anomaly.marginal import Marginal
 from dwcp_stream.training.anomaly.memory import (
+    ANCHOR_ROWS,
     EIGHTH,
     FLOOR,
+    KINDS,
+    RARITY_RATE,
     Ints,
     Turns,
+    deviations,
     join_fields,
     mean_power,
     track_levels,
@@ -24,8 +30,9 @@ from dwcp_stream.training.anomaly.tail import Tail, fit_tail, norm_of
 from dwcp_stream.training.dataset import Grid
 
 MIN_ROWS = 40
-MAX_ROWS = 300_000
-START_ROWS = 500
+MAX_VALUES = 6_000_000
+"""Values (rows times fields) that are fitted to: enough for any constant here, and what fits in memory."""
+MIN_VARIANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -40,12 +47,17 @@ class Recipe:
         Rows back that a missing row may be replaced from.
     level
         [F] level of an entity that was not seen before, in scaled units.
-    own_level
-        [F] share of its first window's mean in that level: 0 for one entity, near 1 where entities differ.
+    between
+        [F] variance of levels between entities over that of rows within one: 0 for a single entity. A new entity's
+        level is its mean of n rows, shrunk to the usual one by n b / (n b + 1).
     power
-        [2 F] eighth power of the norms of residual and level deviation to begin with.
-    residual, drift
-        Scales of the two kinds of evidence.
+        [C F] eighth power of the norms of deviations to begin with.
+    tails
+        Scale of each kind of evidence, C of them.
+    marginal, rarity
+        Rarity among all training rows, and the scale of its mean over a few rows; None with too few rows.
+    origin
+        [F] mean level of the training's entities, in scaled units.
     """
 
     channels: Channels
@@ -53,10 +65,12 @@ class Recipe:
     regression: Regression
     reach: int
     level: NDArray[np.float32]
-    own_level: NDArray[np.float32]
+    between: NDArray[np.float32]
     power: NDArray[np.float32]
-    residual: Tail
-    drift: Tail
+    tails: tuple[Tail, ...]
+    origin: NDArray[np.float32]
+    marginal: Marginal | None
+    rarity: Tail | None
 
 
 def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
@@ -84,40 +98,72 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
     scaled = channels.apply(grid.values)
     season = fit_season(grid.ts[ends], _less_entity_mean(scaled[ends], entity))
     z = scaled - season(grid.ts)
-    start, share = _start_levels(z[ends], turns)
-    before, after = track_levels(z[ends], turns, start)
+    start, between = _start_levels(z[ends], turns)
     lags = tuple(lag for lag in LAGS if lag < stream.window)
     reach = min(REACH, stream.window - 1)
-    past = lagged(z, ends, lags, reach) - before[:, None, :]
-    regression, residual = fit_regression(past, z[ends] - before, lags)
-    deviation = np.concatenate([residual, z[ends] - before], axis=1)
+    past = lagged(z, ends, lags, reach)
+    fitted: list[Regression] = []
+
+    def held_out_residual(level: Floats) -> Floats:
+        made, residual = fit_regression(past - level[:, None, :], z[ends] - level, lags)
+        fitted.append(made)
+        return residual
+
+    deviation, after = deviations(z[ends], turns, start, held_out_residual)
     # an entity's first window lacks a past, and its level is a guess
     settled = turns.order[min(stream.window, len(turns.order) // 4) :]
     rows = np.sort(settled[settled >= 0])
     start_power = mean_power(deviation[rows])
     unusual, power = track_norms(deviation, turns, start_power)
     usual = np.abs(deviation[rows]) / (start_power + FLOOR**EIGHTH) ** (1 / EIGHTH)
-    fields = len(stream.fields)
+    marginal, rarity = _fit_rarity(z[ends], turns, np.where(between > 0, start - start.mean(axis=0), 0.0))
     return Recipe(
         channels=channels,
         season=season,
-        regression=regression,
+        regression=fitted[0],
         reach=reach,
         level=after.mean(axis=0).astype(np.float32),
-        own_level=share.astype(np.float32),
+        between=between.astype(np.float32),
         power=power.mean(axis=0).astype(np.float32),
-        residual=fit_tail(join_fields(unusual[rows, :fields]), norm_of(join_fields(usual[:, :fields]))),
-        drift=fit_tail(join_fields(unusual[rows, fields:]), norm_of(join_fields(usual[:, fields:]))),
+        tails=_fit_tails(unusual[rows], usual, len(stream.fields)),
+        origin=start.mean(axis=0).astype(np.float32),
+        marginal=marginal,
+        rarity=rarity,
     )
+
+
+def _fit_tails(unusual: Floats, usual: Floats, fields: int) -> tuple[Tail, ...]:
+    """Fit the scale of each kind of evidence from rows [N, C F], measured against recent and against all time."""
+    tails = []
+    for kind, name in enumerate(KINDS):
+        columns = slice(kind * fields, (kind + 1) * fields)
+        norm = norm_of(join_fields(usual[:, columns]))
+        tails.append(fit_tail(join_fields(unusual[:, columns]), norm, mean="mean" in name))
+    return tuple(tails)
+
+
+def _fit_rarity(z: Floats, turns: Turns, anchors: Floats) -> tuple[Marginal | None, Tail | None]:
+    """Fit rarity to rows [N, F] less their entity's anchor [E, F], and its scale to held-out quarters."""
+    if len(z) < marginals.MIN_ROWS:
+        return None, None
+    own = z.copy()
+    for number, rows in enumerate(turns.order.T):
+        own[rows[rows >= 0]] -= anchors[number]
+    joined = join_fields(marginals.held_out_rarity(own))[:, None]
+    before, _ = track_levels(joined, turns, np.zeros((len(anchors), 1)), RARITY_RATE)
+    evidence = (before + RARITY_RATE * (joined - before))[:, 0]
+    return marginals.fit_marginal(own), fit_tail(evidence, norm_of(evidence), mean=True)
 
 
 def _latest(grid: Grid, ends: Ints) -> Ints:
     """Keep the newest rows of each entity, few enough to fit on."""
-    if len(ends) <= MAX_ROWS:
+    most = MAX_VALUES // grid.values.shape[1]
+    if len(ends) <= most:
         return ends
     entity = grid.entity[ends]
-    share = MAX_ROWS // len(np.unique(entity))
-    return np.concatenate([ends[entity == e][-max(share, MIN_ROWS) :] for e in np.unique(entity)])
+    names = np.unique(entity)
+    share = max(most // len(names), MIN_ROWS)
+    return np.concatenate([ends[entity == e][-share:] for e in names])
 
 
 def _less_entity_mean(z: Floats, entity: Ints) -> Floats:
@@ -130,20 +176,16 @@ def _less_entity_mean(z: Floats, entity: Ints) -> Floats:
 
 
 def _start_levels(z: Floats, turns: Turns) -> tuple[Floats, Floats]:
-    """Level of each entity to begin with [E, F], and the share of variance that lies between entities [F].
-
-    The share is how much of a new entity's first window to believe (best linear prediction of a random effect).
-    """
+    """Level of each entity to begin with [E, F], and the variance of these over that within entities [F]."""
     fields = z.shape[1]
     start = np.zeros((turns.order.shape[1], fields))
     within = np.zeros(fields)
     for number, rows in enumerate(turns.order.T):
         own = z[rows[rows >= 0]]
-        head = own[:START_ROWS]
+        head = own[:ANCHOR_ROWS]
         known = np.isfinite(head).sum(axis=0)
         start[number] = np.nan_to_num(head).sum(axis=0) / np.maximum(known, 1)
-        within += np.nan_to_num(np.square(own - start[number])).sum(axis=0) / max(len(own), 1)
+        within += np.nan_to_num(np.square(own - start[number])).sum(axis=0) / max(len(own), 1) / len(turns.order.T)
     if len(start) < 2:
         return start, np.zeros(fields)
-    between = start.var(axis=0, ddof=1)
-    return start, between / np.maximum(between + within / len(start), 1e-12)
+    return start, start.var(axis=0, ddof=1) / np.maximum(within, MIN_VARIANCE)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from dwcp_stream.training.anomaly.judging import MERGE, Judgement
+from dwcp_stream.training.anomaly.memory import KINDS
 from dwcp_stream.training.anomaly.recipe import Recipe
 from dwcp_stream.training.anomaly.tail import RATE
 from dwcp_stream.training.dataset import Grid
@@ -13,8 +14,8 @@ from dwcp_stream.training.metrics import plain
 from dwcp_stream.training.report import Number, document, score_plot, table
 
 HOW = """Per field, the newest row is compared with a linear prediction from the rows before it and with a slow level
-that the model keeps per entity. Deviations are in units of the largest that the entity has shown lately. Labels, if
-there are any, chose nothing: they only judge."""
+that the model keeps per entity, and a mean over about 30 rows with that level. Deviations are in units of the
+largest that the entity has shown lately. Labels, if there are any, chose nothing: they only judge."""
 JUDGED = """Judged on the last fifth of each entity's time (and on every fifth entity, if there are five or more), by a
 model fitted to the rest; the published model is the same recipe fitted to all rows. The rules beside it see the same
 rows; the PCA's threshold is the same share of its training rows as the model's."""
@@ -33,19 +34,18 @@ def write_report(
     names = np.array(job.stream.field_names)
     seasonal = ", ".join(names[recipe.season.fields]) or "none"
     empty = ", ".join(names[~np.isfinite(grid.values).any(axis=0)])
+    thresholds = ", ".join(f"{kind} {tail.threshold:.3g}" for kind, tail in zip(KINDS, recipe.tails, strict=True))
     about = (
         f"{HOW}\n\n- {rows} rows of {len(grid.entities)} entities, {len(names)} fields\n"
         f"- fields with a daily or weekly season: {seasonal}\n"
-        f"- thresholds: {recipe.residual.threshold:.3g} (prediction) and {recipe.drift.threshold:.3g} (level), in "
-        f"units of the usual largest evidence\n"
+        f"- thresholds, in units of the usual largest evidence: {thresholds}\n"
     )
     about += f"- fields without a value, of no use: {empty}\n" if empty else ""
     sections = {"": f"Seed {job.seed} (nothing is random). Made by\n\n    {job.command}", "Model": about}
     plots: dict[str, bytes] = {}
     metrics: dict[str, Any] = {
         "rows": rows,
-        "threshold_residual": recipe.residual.threshold,
-        "threshold_drift": recipe.drift.threshold,
+        "thresholds": {kind: tail.threshold for kind, tail in zip(KINDS, recipe.tails, strict=True)},
     }
     if judged is None:
         sections["Result"] = "Too few rows to hold some out: not judged."
