@@ -18,8 +18,8 @@ Floats = NDArray[np.floating[Any]]
 
 LIMIT: Final = 40.0  # of a scaled value: sinh of it is still finite in float32
 LEAST_SPREAD: Final = 1e-3  # of a scaled value, whose middle half is about one wide
-SHORT: Final = 5  # rows that the shortest statistics look back
-MIDDLE: Final = 12  # and the next; the third length is the whole window
+SHORT: Final = 3  # rows that the shorter statistics look back; the longer ones see the whole window
+LEAST_GAPS: Final = 1e-3  # share of missing values from which it is worth a look
 MOST_WORDS: Final = 32  # of one vocabulary that get a feature of their own
 
 
@@ -37,6 +37,8 @@ class Design:
         [P], in the fields' units; a value x becomes asinh((x - center) / scale).
     spread
         [P] typical mean distance of scaled values from their entity's own level.
+    gappy
+        Positions of the numeric fields that miss values in the training rows.
     window
         Rows of the graph's window.
     calm, strange
@@ -49,6 +51,7 @@ class Design:
     center: F32
     scale: F32
     spread: F32
+    gappy: tuple[int, ...]
     window: int
     calm: float = 3.0
     strange: float = 6.0
@@ -66,7 +69,7 @@ class Design:
     @property
     def lengths(self) -> tuple[int, ...]:
         """Rows that statistics look back, ascending; the last is the whole window."""
-        return tuple(sorted({min(SHORT, self.window), min(MIDDLE, self.window), self.window}))
+        return tuple(sorted({min(SHORT, self.window), self.window}))
 
     def columns(self, stream: StreamDefinition) -> list[int]:
         """Return where the model's fields are in the stream's windows."""
@@ -122,6 +125,7 @@ def fit_design(
         center=center.astype(np.float32),
         scale=scale.astype(np.float32),
         spread=np.ones(len(numeric), np.float32),
+        gappy=tuple(p for p, i in enumerate(numeric) if np.isnan(values[:, i]).mean() > LEAST_GAPS),
         window=stream.window,
     )
     scaled = draft.scaled(values[normal][:, numeric])

@@ -55,8 +55,10 @@ class Findings:
     ----------
     data, folds, design
         Rows, their parts, and the graph's constants.
-    columns, trees, rounds
-        Features, published trees, rounds of the second stage.
+    columns, trees
+        Features, and published trees.
+    overlap
+        Whether judged windows shared rows with windows that taught.
     at, probability
         Judged rows [K] (positions in `data`), and their probability by a model that had not seen them.
     judged
@@ -72,7 +74,7 @@ class Findings:
     design: Design
     columns: list[Column]
     trees: list[Tree]
-    rounds: int
+    overlap: bool
     at: Ints
     probability: Floats
     judged: Mapping[str, Judgement]
@@ -175,6 +177,8 @@ def _limits(found: Findings) -> str:
     ]
     if not found.folds.by_entity:
         lines.append("The parts are times of the same entities: nothing is known of an entity that is new.")
+    if found.overlap:
+        lines.append("So few rows that judged windows share rows with those that taught: the figures flatter.")
     if found.later is None:
         lines.append("Too few incidents lie in the later part of the time to judge later rows by earlier ones.")
     return "\n".join(f"- {line}" for line in lines)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.training.ensemble import evaluate, exact
-from dwcp_stream.training.incident.boosting import COMMON_ROUNDS, ROUNDS, grow
+from dwcp_stream.training.incident.boosting import ROUNDS, grow
 from dwcp_stream.training.incident.comparing import both, compare, judge_later
 from dwcp_stream.training.incident.data import Folds, IncidentData, apart, load_incident_data, split
 from dwcp_stream.training.incident.design import fit_design
@@ -31,11 +31,15 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Unseen:
-    """Margins [K] by trees that had not seen the row's part (NaN where `judged` is false), and the best rounds."""
+    """Margins [K] by trees that had not seen the row's part (NaN where `judged` is false), and the best rounds.
+
+    `overlap` says that some windows shared rows with windows that the trees had seen.
+    """
 
     margin: Floats
     rounds: int
     judged: Bools
+    overlap: bool
 
 
 def train_incident(job: Job) -> Candidate:
@@ -67,7 +71,7 @@ def train_incident(job: Job) -> Candidate:
         design=design,
         columns=table.columns,
         trees=trees,
-        rounds=unseen.rounds,
+        overlap=unseen.overlap,
         at=seen.at,
         probability=platt.probability(margin),
         judged=compare(job, data, design, seen, margin),
@@ -99,11 +103,13 @@ def score_unseen(data: IncidentData, folds: Folds, table: Table, job: Job) -> Un
     PayloadError
         If no part leaves both incident and normal rows to the others.
     """
-    parts = []
+    parts, overlap = [], False
     for number in range(folds.count):
-        others = apart(data, folds.number == number)[table.at]
-        if (table.fold == number).any() and both(table.rows.label[others]):
-            parts.append((table.fold == number, others))
+        inside, others = table.fold == number, apart(data, folds.number == number)[table.at]
+        if inside.any() and not both(table.rows.label[others]):
+            overlap, others = True, ~inside  # too short to leave out what shares rows of a window
+        if inside.any() and both(table.rows.label[others]):
+            parts.append((inside, others))
     judged = np.any([inside for inside, _ in parts], axis=0) if parts else np.zeros(len(table.at), bool)
     if not both(table.rows.label[judged]):
         raise PayloadError(
@@ -125,5 +131,5 @@ def score_unseen(data: IncidentData, folds: Folds, table: Table, job: Job) -> Un
     rounds = int(np.argmin(np.mean(losses, axis=0))) + 1
     margin = np.full(len(table.at), np.nan)
     for (inside, _), trees in zip(parts, grown, strict=True):
-        margin[inside] = evaluate(trees[: COMMON_ROUNDS + rounds], table.rows.x[inside])
-    return Unseen(margin, rounds, judged)
+        margin[inside] = evaluate(trees[:rounds], table.rows.x[inside])
+    return Unseen(margin, rounds, judged, overlap)
