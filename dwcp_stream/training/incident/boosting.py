@@ -19,7 +19,6 @@ from dwcp_stream.training.trees import from_xgboost
 Bools = NDArray[np.bool_]
 F32 = NDArray[np.float32]
 
-ROUNDS: Final = 120
 PATIENCE: Final = 30
 FEATURES_PER_TREE: Final = 60.0  # so few that no field can lead in every tree
 MOST_FEATURES: Final = 0.5  # share of the features that a tree sees, at most
@@ -27,7 +26,6 @@ PARAMETERS: Final[dict[str, Any]] = {
     "objective": "binary:logistic",
     "base_score": 0.5,  # so that the sum of the leaves is the whole margin
     "tree_method": "hist",
-    "max_depth": 3,
     "eta": 0.1,
     "min_child_weight": 5.0,
     "subsample": 0.7,
@@ -35,6 +33,25 @@ PARAMETERS: Final[dict[str, Any]] = {
     "eval_metric": "logloss",
     "nthread": 1,  # sums come out in one order
 }
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How much the trees may learn: their depth, and the most rounds."""
+
+    depth: int
+    rounds: int
+
+
+FEW: Final = Capacity(3, 120)
+MANY: Final = Capacity(6, 300)
+MANY_INCIDENTS: Final = 200  # from which deep trees learn what carries over, and not the incidents one by one
+
+
+def capacity(incidents: int, rounds: int | None = None) -> Capacity:
+    """Choose by the number of incidents, not of their rows: rows of one incident are much alike."""
+    chosen = MANY if incidents >= MANY_INCIDENTS else FEW
+    return Capacity(chosen.depth, rounds or chosen.rounds)
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,7 @@ def grow(
     rows: Rows,
     columns: Sequence[Column],
     seed: int,
-    rounds: int = ROUNDS,
+    allowed: Capacity,
     *,
     watched: Rows | None = None,
     progress: Callable[[float], None] = lambda _share: None,
@@ -82,8 +99,8 @@ def grow(
         Training rows, and what their features are.
     seed
         Of the rows and columns that each tree sees.
-    rounds
-        Trees; with `watched` the most there may be.
+    allowed
+        Depth and number of the trees; with `watched` the most there may be.
     watched
         Rows whose loss is noted and ends the boosting when it has not fallen for `PATIENCE` rounds.
     progress
@@ -95,7 +112,7 @@ def grow(
 
     class Progress(xgboost.callback.TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
-            progress((epoch + 1) / rounds)
+            progress((epoch + 1) / allowed.rounds)
             return False
 
     train = matrix(rows)
@@ -109,7 +126,7 @@ def grow(
             "monotone_constraints": tuple(int(column.rising) for column in columns),
         },
         train,
-        rounds,
+        allowed.rounds,
         evals=[] if watched is None else [(matrix(watched, train), "watched")],
         evals_result=losses,
         early_stopping_rounds=None if watched is None else PATIENCE,

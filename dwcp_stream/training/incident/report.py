@@ -11,7 +11,6 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from dwcp_stream.training import report
 from dwcp_stream.training.calibration import Calibration
 from dwcp_stream.training.ensemble import Tree
-from dwcp_stream.training.incident.boosting import PARAMETERS
 from dwcp_stream.training.incident.data import Folds, IncidentData
 from dwcp_stream.training.incident.design import Design
 from dwcp_stream.training.incident.features import Column
@@ -57,6 +56,8 @@ class Findings:
         Rows, their parts, and the graph's constants.
     columns, trees
         Features, and published trees.
+    depth
+        Of the trees, at most.
     overlap
         Whether judged windows shared rows with windows that taught.
     at, probability
@@ -74,6 +75,7 @@ class Findings:
     design: Design
     columns: list[Column]
     trees: list[Tree]
+    depth: int
     overlap: bool
     at: Ints
     probability: Floats
@@ -152,7 +154,7 @@ def _about(job: Job, found: Findings) -> str:
     design = found.design
     dropped = [name for name in job.stream.field_names if name not in design.fields]
     text = (
-        f"{len(found.trees)} boosted trees of depth {PARAMETERS['max_depth']} at most on {len(found.columns)} features "
+        f"{len(found.trees)} boosted trees of depth {found.depth} at most on {len(found.columns)} features "
         f"of {len(design.fields)} fields, from windows of {design.window} rows and from what the graph remembers of "
         f"each entity ({design.state_size} numbers: level, spread and weight of each numeric field). Seed {job.seed}. "
         "`score` is 0 at the median of normal rows and 1 at the threshold; `probability` is the logistic of the same "
