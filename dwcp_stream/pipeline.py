@@ -149,7 +149,7 @@ class Pipeline:
             )
             for found in self._timed_each(result, "windows", passes):
                 self._settle(state, found, decoded, begin, rejects, result)
-                self._score(state, found, chunk, decoded.record[begin:], result)
+                self._score(state, found, chunk, decoded.record[begin:], decoded.ts[begin:], result)
             if end > begin:
                 state.watermark = float(marks[end - 1])
             if tick is not None:
@@ -174,7 +174,13 @@ class Pipeline:
             reject_row(rejects, int(decoded.record[begin + index]), int(decoded.row[begin + index]), self.stream)
 
     def _score(
-        self, state: Partition, found: Pass, chunk: Chunk, record: NDArray[np.int64], result: ChunkResult
+        self,
+        state: Partition,
+        found: Pass,
+        chunk: Chunk,
+        record: NDArray[np.int64],
+        ts: NDArray[np.float64],
+        result: ChunkResult,
     ) -> None:
         if not state.stages or not len(found.adv_slot):
             return
@@ -182,7 +188,7 @@ class Pipeline:
         for stage in state.stages:
             begun = self._timer()
             with self._timed(result, "score"):
-                made = stage.run(state, found)
+                made = stage.run(state, found, ts)
             name, spent = stage.model.name, self._timer() - begun
             result.model_seconds[name] = result.model_seconds.get(name, 0.0) + spent
             for output, sample in made.telling:

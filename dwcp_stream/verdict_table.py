@@ -16,8 +16,8 @@ QUANTILES = ("q10", "q50", "q90")
 class VerdictTable:
     """Collects verdicts and writes them as CSV or Parquet.
 
-    Columns: entity, ts (epoch seconds of the row), model, version, score, state (`firing` while the entity's alert
-    fires, else `ok`; a row that had no verdict is not written), `probability` of an incident, and for forecasts
+    Columns: entity, ts (epoch seconds, as the sample came), model, version, score, state (`firing` while the entity's
+    alert fires, else `ok`; a row that had no verdict is not written), `probability` of an incident, and for forecasts
     `<target>_h<steps>_<q10|q50|q90>`.
     """
 

@@ -13,6 +13,7 @@ from dwcp_stream.errors import PayloadError
 from dwcp_stream.scoring.model import Model
 from dwcp_stream.training.dataset import Floats, Grid, Ints
 from dwcp_stream.training.forecast_baselines import held_values, values_before
+from dwcp_stream.training.in_turn import scores_in_turn
 from dwcp_stream.training.labels import labelled
 from dwcp_stream.training.metrics import coverage, mae, pinball, plain, skill
 from dwcp_stream.training.rules import BY_STREAM
@@ -49,8 +50,11 @@ def judge_detector(model: Model, grid: Grid, label: str, progress: Progress) -> 
     data = labelled(grid, label)
     ends = grid.ends()
     scores = np.full(len(grid.ts), np.nan)
-    for rows in _parts(ends, progress):
-        scores[rows] = model.score(*grid.windows(rows)).score
+    if model.state_size:
+        scores[ends] = scores_in_turn(model, grid, ends, progress)
+    else:
+        for rows in _parts(ends, progress):
+            scores[rows] = model.score(*grid.windows(rows)).score
     everything = np.ones(len(grid.ts), bool)
     rules = BY_STREAM.get(model.stream, {})
     judged = {model.name: data.judge(scores, everything)}

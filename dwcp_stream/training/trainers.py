@@ -19,15 +19,15 @@ TRAINERS: Final = (
 
 
 def find_trainer(binding: ModelBinding, stream: str) -> Trainer:
-    """Return the trainer of a model of the stream with this name.
+    """Return the trainer of a model of the stream named `stream`.
 
     Raises
     ------
     ConfigError
         If there is none, or its library is not installed.
     """
-    for of_stream, pattern, task, module, function in TRAINERS:
-        if task == binding.task and fnmatchcase(stream, of_stream) and fnmatchcase(binding.name, pattern):
+    for of, pattern, task, module, function in TRAINERS:
+        if task == binding.task and fnmatchcase(stream, of) and fnmatchcase(binding.name, pattern):
             try:
                 return cast("Trainer", getattr(import_module(module), function))
             except ModuleNotFoundError as missing:
@@ -36,11 +36,9 @@ def find_trainer(binding: ModelBinding, stream: str) -> Trainer:
                     where=binding.name,
                     remedy="Install the extra: pip install 'dwcp-stream[train]'",
                 ) from missing
-    known = ", ".join(
-        f"{pattern} ({task})" for of_stream, pattern, task, *_ in TRAINERS if fnmatchcase(stream, of_stream)
-    )
+    known = ", ".join(f"{pattern} ({task}) on {of}" for of, pattern, task, _, _ in TRAINERS)
     raise ConfigError(
         f"no trainer makes the model {binding.name!r} with the task {binding.task!r}",
-        where=stream,
+        where="models",
         remedy=f"Name it after one of: {known}",
     )

@@ -14,6 +14,7 @@ from dwcp_stream.errors import PayloadError
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.streams import StreamDefinition
 from dwcp_stream.training.dataset import load_grid
+from dwcp_stream.training.in_turn import scores_in_turn
 from dwcp_stream.training.incident.data import IncidentData, apart, load_incident_data, split
 from dwcp_stream.training.incident.design import Design, fit_design
 from dwcp_stream.training.incident.normal import LEAST_WEIGHT, MEMORY, PRIOR, STEP_LIMIT
@@ -392,7 +393,31 @@ def test_commands_go_from_files_to_scores(
     label, score = joined["label"].to_numpy() == 1, joined["score"].to_numpy()
     assert (score[label] > 1).mean() > 0.8
     assert (score[~label] > 1).mean() < 0.1
-    firing = [a for a in alerts if a["action"] == "firing"]
+    firing = [alert for alert in alerts if alert["action"] == "firing"]
     assert firing
-    grid = load_grid(msgspec.toml.decode(DEFINITION, type=StreamDefinition), [test])
-    assert len(grid.entities) == 3
+    top = [alert["annotations"]["summary"].split("; ")[1].split(" ")[0] for alert in firing]
+    assert top.count("f0") > 0.7 * len(top)
+
+    stream = msgspec.toml.decode(DEFINITION, type=StreamDefinition)
+    grid = load_grid(stream, [test])
+    model = ModelRepository(models).load("anything", 1).bind(stream)
+    again = scores_in_turn(model, grid, grid.ends(), lambda _share: None)
+    expected = joined.sort("host", "ts")["score"].to_numpy()
+    names = np.array(grid.entities)[grid.entity[grid.ends()]]
+    np.testing.assert_array_equal(again[np.lexsort((grid.ts[grid.ends()], names))], expected)
+
+
+def test_evaluate_judges_a_model_that_remembers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "streams").mkdir()
+    (tmp_path / "streams" / "demo.toml").write_text(DEFINITION.replace("step = 10.0", 'step = "irregular"'))
+    monkeypatch.setenv("DWCP_STREAMS_DIR", str(tmp_path / "streams"))
+    monkeypatch.setenv("DWCP_MODELS_DIR", str(tmp_path / "models"))
+    history(6, 200, 0).write_csv(tmp_path / "train.csv")
+    history(3, 200, 8).write_csv(tmp_path / "test.csv")
+    assert run(["train", "demo", "--data", str(tmp_path / "train.csv"), "--epochs", "20", "--json"]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", "demo", "--data", str(tmp_path / "test.csv"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert '"found":6' in json.dumps(found, separators=(",", ":"))

@@ -36,7 +36,7 @@ HEADER: Final = (
 )
 HOW: Final = """\
 Every row is scored by a model that was grown without its part, and judged at a threshold from the scores of the other
-parts: the lowest useful one with at most {limit:.0%} of normal rows over it ({reserve:.0%} less while choosing, because
+parts: the most useful one with at most {limit:.0%} of normal rows over it ({reserve:.0%} less while choosing, because
 new rows are noisier). `recall at 5 % FPR` puts every threshold where these very rows give 5 % false positives: it
 compares, and was not to be had beforehand. An incident counts as found with its first row over the threshold; the delay
 is from its first labelled row.
