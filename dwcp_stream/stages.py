@@ -95,10 +95,12 @@ class Stage:
         scored = found.scored
         slots, ts = found.adv_slot[scored], found.adv_ts[scored]
         windows, times = found.windows(), found.times()
-        verdicts, before = self._score(state, slots, windows, times)
+        memory = state.states.get(self.model.name)
+        before = None if memory is None else memory.read(slots)
+        verdicts = self._score(state, slots, windows, times, before)
         transitions = state.alerts[self.model.name].observe(slots, ts, verdicts.score)
         if transitions:
-            self._alert(state, found, transitions, windows, times, before, verdicts, result)
+            self._alert(state, found, transitions, windows, times, verdicts, before, result)
         errors = self._forecast(state, found, windows, verdicts, result)
         self._incident(state, slots, ts, verdicts, result)
         self._watch(state, found, verdicts, errors)
@@ -130,13 +132,12 @@ class Stage:
     # --- steps ------------------------------------------------------------------------------------------
 
     def _score(
-        self, state: Partition, slots: I64, windows: F32, times: NDArray[np.float64]
-    ) -> tuple[Verdicts, F32 | None]:
-        """Score the windows; also return what the model remembered of each entity before its window."""
+        self, state: Partition, slots: I64, windows: F32, times: NDArray[np.float64], before: F32 | None
+    ) -> Verdicts:
+        """Score windows; `before` gets the state that each window met, for the explanation."""
         memory = state.states.get(self.model.name)
-        if memory is None or not len(slots):
-            return self.model.score(windows, times), None
-        before = np.empty((len(slots), memory.size), np.float32)
+        if memory is None or before is None or not len(slots):
+            return self.model.score(windows, times)
         joined: dict[str, NDArray[np.float32]] = {}
         for chosen in rounds(slots):  # an entity's next window needs the state its last one left
             before[chosen] = memory.read(slots[chosen])
@@ -147,7 +148,7 @@ class Stage:
                 found = getattr(verdicts, part.name)
                 if found is not None:
                     joined.setdefault(part.name, np.empty((len(slots), *found.shape[1:]), found.dtype))[chosen] = found
-        return Verdicts.of(joined), before
+        return Verdicts.of(joined)
 
     def _alert(
         self,
@@ -156,8 +157,8 @@ class Stage:
         transitions: Sequence[Transition],
         windows: F32,
         times: NDArray[np.float64],
-        before: F32 | None,
         verdicts: Verdicts,
+        before: F32 | None,
         result: StageResult,
     ) -> None:
         rows = np.array([t.index for t in transitions], np.int64)

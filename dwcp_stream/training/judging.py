@@ -4,23 +4,21 @@ Detectors are judged on labelled rows beside the simple rules of their stream; f
 beside repeating the last value and the value of a day before. Windows are those that the daemon would score.
 """
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from dwcp_stream.errors import PayloadError
-from dwcp_stream.scoring import Model, Verdicts, rounds
-from dwcp_stream.training.dataset import Grid, Ints
+from dwcp_stream.scoring import Model
+from dwcp_stream.training.dataset import Grid
 from dwcp_stream.training.evaluation_plots import detector_plots, forecast_plots
 from dwcp_stream.training.forecast_baselines import held_values, values_before
+from dwcp_stream.training.in_turn import Progress, verdicts_in_turn
 from dwcp_stream.training.labels import labelled
 from dwcp_stream.training.metrics import coverage, mae, pinball, plain, skill
 from dwcp_stream.training.rules import BY_STREAM
 
-BATCH = 1024
 DAY = 86_400.0
-Progress = Callable[[float], None]
 
 
 def judge_detector(
@@ -54,7 +52,7 @@ def judge_detector(
     data = labelled(grid, label)
     ends = grid.ends()
     own, probability = np.full(len(grid.ts), np.nan), None
-    for rows, verdicts in _verdicts(model, grid, ends, progress):
+    for rows, verdicts in verdicts_in_turn(model, grid, ends, progress):
         own[ends[rows]] = verdicts.score
         if verdicts.probability is not None:
             probability = np.full(len(grid.ts), np.nan) if probability is None else probability
@@ -90,7 +88,7 @@ def judge_forecaster(
     if not len(ends):
         raise PayloadError("no window has a target", remedy="Give longer histories")
     quantiles = np.empty((len(ends), len(model.horizons), len(model.targets), 3))
-    for rows, verdicts in _verdicts(model, grid, ends, progress):
+    for rows, verdicts in verdicts_in_turn(model, grid, ends, progress):
         if verdicts.quantiles is None:
             raise PayloadError("the model gives no quantiles", where=model.name, remedy="Evaluate a forecast model")
         quantiles[rows] = verdicts.quantiles
@@ -118,27 +116,3 @@ def judge_forecaster(
     if plots is not None:
         plots |= forecast_plots(grid, ends, quantiles, model.horizons, model.targets)
     return {"forecasts": results}
-
-
-def _verdicts(model: Model, grid: Grid, ends: Ints, progress: Progress) -> Iterator[tuple[Ints, Verdicts]]:
-    """Yield positions in `ends` and the verdicts on the windows that end there.
-
-    What a model remembers of an entity goes from each of its windows to the next, as in the daemon.
-    """
-    if not model.state_size:
-        for begin in range(0, len(ends), BATCH):
-            rows = np.arange(begin, min(begin + BATCH, len(ends)))
-            yield rows, model.score(*grid.windows(ends[rows]))
-            progress((int(rows[-1]) + 1) / len(ends))
-        return
-    order = np.lexsort((grid.ts[ends], grid.entity[ends]))
-    memory = np.full((len(grid.entities), model.state_size), np.nan, np.float32)
-    parts = rounds(grid.entity[ends[order]])
-    for number, chosen in enumerate(parts):
-        rows = order[chosen]
-        entity = grid.entity[ends[rows]]
-        verdicts = model.score(*grid.windows(ends[rows]), memory[entity])
-        if verdicts.state_out is not None:
-            memory[entity] = verdicts.state_out
-        yield rows, verdicts
-        progress((number + 1) / len(parts))

@@ -22,6 +22,15 @@ class Labelled:
     event: Ints
     group: Ints
 
+    @property
+    def step(self) -> float:
+        """Seconds that a row stands for; of an irregular stream the median time between an entity's rows."""
+        if not isinstance(self.grid.stream.step, str):
+            return float(self.grid.stream.step)
+        rows = np.flatnonzero(self.grid.filled)
+        apart = np.diff(self.grid.ts[rows])[np.diff(self.group[rows]) == 0]
+        return float(np.median(apart)) if len(apart) else 1.0
+
     def judge(self, scores: Floats, rows: Mask) -> Detection:
         """Judge scores [R] on the rows marked."""
         on = rows & self.scored
@@ -32,14 +41,14 @@ class Labelled:
             self.quiet[on],
             starts=self.starts(),
             group=self.group[on],
-            step=float(self.grid.stream.step),
+            step=self.step,
         )
 
     def starts(self) -> Floats:
         """Beginning of each event: a step before its first row, because a row tells of the step before it."""
         numbers, first = np.unique(self.event, return_index=True)
         begin = np.zeros(max(int(numbers.max(initial=-1)) + 1, 0))
-        begin[numbers[numbers >= 0]] = self.grid.ts[first[numbers >= 0]] - float(self.grid.stream.step)
+        begin[numbers[numbers >= 0]] = self.grid.ts[first[numbers >= 0]] - self.step
         return begin
 
 

@@ -128,13 +128,18 @@ def nezha(data: Path) -> IncidentSet:
 
 
 def backblaze(data: Path) -> IncidentSet:
-    """Disks: failure within 30 days from a snapshot of SMART values; disks of the test part are unseen."""
+    """Disks: failure within 30 days from a snapshot of SMART values; disks of the test part are unseen.
+
+    Failing disks have three snapshots in the set and healthy ones one, so the mere number of rows would tell them
+    apart: every snapshot is an entity of its own here.
+    """
     table = pl.read_csv(_unpacked(data / "backblaze" / "snapshots.csv.gz"))
     fields = [n for n in table.columns if n.startswith("smart_")] + ["h_since_change", "changes_720h", "size_tb"]
     words = {name: sorted(table[name].drop_nulls().unique()) for name in ("model", "manufacturer")}
     table = table.with_columns(
         ts=START + 3600.0 * pl.col("t_h"),
         label=pl.col("fails_within_720h"),
+        snapshot=pl.format("{}-{}", "disk", pl.int_range(pl.len())),
         x_lead=pl.when(pl.col("lead_h") > 0).then(pl.format("{} h", "lead_h")),
     ).sort("ts", "disk")
     held = (pl.col("disk") * 2654435761) % 100 < 40  # Knuth's multiplicative hash: no order of the ids is kept
@@ -142,7 +147,7 @@ def backblaze(data: Path) -> IncidentSet:
     def trials() -> Iterator[Trial]:
         yield Trial("unseen disks", table.filter(~held), table.filter(held), "x_lead")
 
-    text = definition("disks", ["disk"], [*fields, *words], step='"irregular"', window=4, words=words)
+    text = definition("disks", ["snapshot"], [*fields, *words], step='"irregular"', window=2, words=words)
     return IncidentSet(text, trials)
 
 

@@ -72,14 +72,19 @@ def judge_trial(stream: StreamDefinition, found: IncidentSet, trial: Trial, plac
 
 
 def joined(grid: Grid, ends: np.ndarray, scores: pl.DataFrame) -> np.ndarray:
-    """Find the score of each row; NaN where there is no verdict."""
-    rows = pl.DataFrame(
-        {"entity": [grid.entities[i] for i in grid.entity[ends]], "ms": np.rint(grid.ts[ends] * 1000).astype(np.int64)}
+    """Find the score of each row; NaN where there is no verdict.
+
+    A verdict has its sample's time, which may be up to half a step away from the row's time on the grid.
+    """
+    rows = pl.DataFrame({"entity": [grid.entities[i] for i in grid.entity[ends]], "ts": grid.ts[ends]})
+    reach = 1e-3 if grid.stream.irregular else float(grid.stream.step) / 2.0
+    verdicts = scores.select(pl.col("entity").cast(pl.String), pl.col("ts").cast(pl.Float64), "score").sort("ts")
+    together = (
+        rows.with_row_index()
+        .sort("ts")
+        .join_asof(verdicts, on="ts", by="entity", strategy="nearest", tolerance=reach, check_sortedness=False)
+        .sort("index")
     )
-    by_ms = scores.select(
-        pl.col("entity").cast(pl.String), (pl.col("ts") * 1000).round().cast(pl.Int64).alias("ms"), "score"
-    ).unique(["entity", "ms"], keep="last")
-    together = rows.join(by_ms, on=["entity", "ms"], how="left", maintain_order="left")
     return together["score"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 

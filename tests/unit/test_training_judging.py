@@ -9,6 +9,7 @@ from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.streams import Field, ModelBinding, StreamDefinition
 from dwcp_stream.training import judging
 from dwcp_stream.training.dataset import load_grid
+from dwcp_stream.training.in_turn import verdicts_in_turn
 from dwcp_stream.untrained import untrained_model
 from dwcp_stream.verdict_table import VerdictTable
 
@@ -47,7 +48,7 @@ def test_verdicts_are_those_of_the_pipeline(file, tmp_path):
     grid, told = load_grid(STREAM, [file], extra=("label",), entity=None), []
     ends = grid.ends()
     score = np.full(len(ends), np.nan, np.float32)
-    for rows, verdicts in judging._verdicts(model, grid, ends, told.append):
+    for rows, verdicts in verdicts_in_turn(model, grid, ends, told.append):
         score[rows] = verdicts.score
     mine = pl.DataFrame({"entity": [grid.entities[e] for e in grid.entity[ends]], "ts": grid.ts[ends], "score": score})
     mine = mine.sort("entity", "ts")

@@ -1,11 +1,11 @@
 """The trees: boosted by XGBoost on features of the graph, few and shallow enough to carry over to new causes.
 
-Measures over all fields may only raise the margin (monotone constraints), and the first trees see nothing
-else: what all incidents have in common is learnt first, single fields add to it.
+Measures over all fields may only raise the margin (monotone constraints): being farther from normal is never a
+sign of health, whatever the few incidents of a training file suggest.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,26 +17,41 @@ from dwcp_stream.training.incident.features import Column
 from dwcp_stream.training.trees import from_xgboost
 
 Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
-ROUNDS: Final = 200
-COMMON_ROUNDS: Final = 40
-PATIENCE: Final = 40
-COMMON: Final[dict[str, Any]] = {"max_depth": 3}
+PATIENCE: Final = 30
+FEATURES_PER_TREE: Final = 60.0  # so few that no field can lead in every tree
+MOST_FEATURES: Final = 0.5  # share of the features that a tree sees, at most
 PARAMETERS: Final[dict[str, Any]] = {
     "objective": "binary:logistic",
     "base_score": 0.5,  # so that the sum of the leaves is the whole margin
     "tree_method": "hist",
-    "max_depth": 4,
-    "eta": 0.05,
+    "eta": 0.1,
     "min_child_weight": 5.0,
     "subsample": 0.7,
-    "colsample_bytree": 0.3,
     "lambda": 10.0,
     "eval_metric": "logloss",
     "nthread": 1,  # sums come out in one order
 }
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How much the trees may learn: their depth, and the most rounds."""
+
+    depth: int
+    rounds: int
+
+
+FEW: Final = Capacity(3, 120)
+MANY: Final = Capacity(6, 300)
+MANY_INCIDENTS: Final = 200  # from which deep trees learn what carries over, and not the incidents one by one
+
+
+def capacity(incidents: int, rounds: int | None = None) -> Capacity:
+    """Choose by the number of incidents, not of their rows: rows of one incident are much alike."""
+    chosen = MANY if incidents >= MANY_INCIDENTS else FEW
+    return Capacity(chosen.depth, rounds or chosen.rounds)
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Grown:
-    """Trees of both stages, and the loss of the watched rows after each round of the second."""
+    """Trees, and the loss of the watched rows after each of them."""
 
     trees: list[Tree]
     losses: list[float]
@@ -71,7 +86,7 @@ def grow(
     rows: Rows,
     columns: Sequence[Column],
     seed: int,
-    rounds: int = ROUNDS,
+    allowed: Capacity,
     *,
     watched: Rows | None = None,
     progress: Callable[[float], None] = lambda _share: None,
@@ -84,73 +99,38 @@ def grow(
         Training rows, and what their features are.
     seed
         Of the rows and columns that each tree sees.
-    rounds
-        Trees of the second stage; with `watched` the most there may be.
+    allowed
+        Depth and number of the trees; with `watched` the most there may be.
     watched
         Rows whose loss is noted and ends the boosting when it has not fallen for `PATIENCE` rounds.
     progress
         Called with the share done.
     """
-    common = np.flatnonzero([column.rising for column in columns])
-    every = np.arange(len(columns))
-    rising = np.array([column.rising for column in columns])
-    first = _boost(rows, common, rising, {**COMMON, "seed": seed}, COMMON_ROUNDS)
-    base = [_margin(first, part, common) if part is not None else None for part in (rows, watched)]
-    losses: dict[str, Any] = {}
-    second = _boost(
-        rows,
-        every,
-        rising,
-        {"seed": seed},
-        rounds,
-        base=base[0],
-        watched=(watched, base[1]) if watched is not None else None,
-        losses=losses,
-        progress=progress,
-    )
-    trees = [
-        replace(tree, feature=np.where(tree.feature >= 0, common[np.maximum(tree.feature, 0)], -1))
-        for tree in from_xgboost(first)
-    ]
-    return Grown([*trees, *from_xgboost(second)], losses.get("watched", {}).get("logloss", []))
 
-
-def _boost(
-    rows: Rows,
-    features: Ints,
-    rising: Bools,
-    changed: dict[str, Any],
-    rounds: int,
-    *,
-    base: F32 | None = None,
-    watched: tuple[Rows, F32 | None] | None = None,
-    losses: dict[str, Any] | None = None,
-    progress: Callable[[float], None] = lambda _share: None,
-) -> Any:
-    def matrix(part: Rows, start: F32 | None, reference: Any = None) -> Any:
-        return xgboost.QuantileDMatrix(
-            part.x[:, features], label=part.label, weight=part.weight(), base_margin=start, ref=reference, nthread=1
-        )
+    def matrix(part: Rows, like: Any = None) -> Any:
+        return xgboost.QuantileDMatrix(part.x, label=part.label, weight=part.weight(), ref=like, nthread=1)
 
     class Progress(xgboost.callback.TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
-            progress((epoch + 1) / rounds)
+            progress((epoch + 1) / allowed.rounds)
             return False
 
-    train = matrix(rows, base)
-    parameters = {**PARAMETERS, **changed, "monotone_constraints": tuple(rising[features].astype(int).tolist())}
-    evals = [] if watched is None else [(matrix(watched[0], watched[1], train), "watched")]
-    return xgboost.train(
-        parameters,
+    train = matrix(rows)
+    share = min(MOST_FEATURES, FEATURES_PER_TREE / len(columns))
+    losses: dict[str, Any] = {}
+    booster = xgboost.train(
+        {
+            **PARAMETERS,
+            "seed": seed,
+            "colsample_bytree": share,
+            "monotone_constraints": tuple(int(column.rising) for column in columns),
+        },
         train,
-        rounds,
-        evals=evals,
+        allowed.rounds,
+        evals=[] if watched is None else [(matrix(watched, train), "watched")],
         evals_result=losses,
-        early_stopping_rounds=PATIENCE if evals else None,
+        early_stopping_rounds=None if watched is None else PATIENCE,
         verbose_eval=False,
         callbacks=[Progress()],
     )
-
-
-def _margin(booster: Any, rows: Rows, features: Ints) -> F32:
-    return np.asarray(booster.predict(xgboost.DMatrix(rows.x[:, features], nthread=1), output_margin=True))
+    return Grown(from_xgboost(booster), losses.get("watched", {}).get("logloss", []))

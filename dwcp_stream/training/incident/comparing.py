@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dwcp_stream.training.ensemble import evaluate
 from dwcp_stream.training.incident.baselines import contenders
-from dwcp_stream.training.incident.boosting import grow
+from dwcp_stream.training.incident.boosting import Capacity, grow
 from dwcp_stream.training.incident.data import LEAST_ROWS, Folds, IncidentData, apart
 from dwcp_stream.training.incident.design import Design
 from dwcp_stream.training.incident.judging import Judgement, judge
@@ -55,7 +55,7 @@ def _alarms(label: Bools, fold: Ints, scores: Floats) -> Bools:
 
 
 def judge_later(
-    job: Job, data: IncidentData, folds: Folds, design: Design, table: Table, rounds: int
+    job: Job, data: IncidentData, folds: Folds, design: Design, table: Table, allowed: Capacity
 ) -> Mapping[str, Judgement] | None:
     """Grow on earlier rows, choose the threshold on others of them, judge later rows: also of other entities.
 
@@ -68,7 +68,7 @@ def judge_later(
     label = table.rows.label
     if not all(both(label[part], LEAST_ROWS) for part in (train, valid, test)):
         return None
-    trees = grow(table.rows.select(train), table.columns, job.seed, rounds).trees
+    trees = grow(table.rows.select(train), table.columns, job.seed, allowed).trees
     newest = data.newest[table.at][:, design.columns(job.stream)]
     scores = {job.binding.name: [evaluate(trees, table.rows.x[part]) for part in (valid, test)]}
     for name, scorer in contenders(design, newest[train], label[train]).items():

@@ -18,8 +18,9 @@ Floats = NDArray[np.floating[Any]]
 
 LIMIT: Final = 40.0  # of a scaled value: sinh of it is still finite in float32
 LEAST_SPREAD: Final = 1e-3  # of a scaled value, whose middle half is about one wide
-SHORT: Final = 5  # rows that the shortest statistics look back
-MIDDLE: Final = 12  # and the next; the third length is the whole window
+SHORT: Final = 3  # rows that the shorter statistics look back; the longer ones see the whole window
+LEAST_GAPS: Final = 1e-3  # share of missing values from which it is worth a look
+MOST_GROUPS: Final = 1000  # entities that typical spreads are taken from
 MOST_WORDS: Final = 32  # of one vocabulary that get a feature of their own
 
 
@@ -37,6 +38,8 @@ class Design:
         [P], in the fields' units; a value x becomes asinh((x - center) / scale).
     spread
         [P] typical mean distance of scaled values from their entity's own level.
+    gappy
+        Positions of the numeric fields that miss values in the training rows.
     window
         Rows of the graph's window.
     calm, strange
@@ -49,6 +52,7 @@ class Design:
     center: F32
     scale: F32
     spread: F32
+    gappy: tuple[int, ...]
     window: int
     calm: float = 3.0
     strange: float = 6.0
@@ -66,7 +70,7 @@ class Design:
     @property
     def lengths(self) -> tuple[int, ...]:
         """Rows that statistics look back, ascending; the last is the whole window."""
-        return tuple(sorted({min(SHORT, self.window), min(MIDDLE, self.window), self.window}))
+        return tuple(sorted({min(SHORT, self.window), self.window}))
 
     def columns(self, stream: StreamDefinition) -> list[int]:
         """Return where the model's fields are in the stream's windows."""
@@ -122,6 +126,7 @@ def fit_design(
         center=center.astype(np.float32),
         scale=scale.astype(np.float32),
         spread=np.ones(len(numeric), np.float32),
+        gappy=tuple(p for p, i in enumerate(numeric) if np.isnan(values[:, i]).mean() > LEAST_GAPS),
         window=stream.window,
     )
     scaled = draft.scaled(values[normal][:, numeric])
@@ -156,8 +161,12 @@ def _words(column: Floats) -> tuple[int, ...]:
 
 def _spreads(scaled: Floats, group: NDArray[np.int64]) -> Floats:
     """Median over entities of the mean distance from the entity's median; the mean where that is 0."""
+    groups = [rows for rows in _groups(group) if len(rows) > 1]
+    groups = groups[:: len(groups) // MOST_GROUPS + 1]
+    if not groups:  # a row each: there is no such thing as an entity's own spread, values differ by about 1
+        return np.ones(scaled.shape[1])
     found: list[Sequence[float]] = []
-    for rows in _groups(group):
+    for rows in groups:
         values = scaled[rows]
         known = np.isfinite(values)
         enough = known.sum(axis=0) > 1
@@ -169,7 +178,6 @@ def _spreads(scaled: Floats, group: NDArray[np.int64]) -> Floats:
     counted = np.isfinite(table).any(axis=0)
     median, mean = np.zeros(table.shape[1]), np.zeros(table.shape[1])
     median[counted], mean[counted] = np.nanmedian(table[:, counted], axis=0), np.nanmean(table[:, counted], axis=0)
-    # where every entity has a row or two there is no such thing as its own spread: values differ by about 1
     return np.where(~counted, 1.0, np.where(median > 0, median, mean))
 
 

@@ -5,7 +5,7 @@ the training files is judged by its own standard. The measures over all fields h
 what finds a cause that no training row shows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,6 @@ from dwcp_stream.training.graph import Graph
 from dwcp_stream.training.incident.design import Design
 from dwcp_stream.training.incident.normal import Normal, Scaled, add_capped, add_mean
 
-HUGE: Final = np.float32(3e38)
 FAR: Final = 3.0  # spreads from which a field counts as far from normal
 TOP: Final = 3  # fields whose mean distance is a measure of its own
 
@@ -58,7 +57,10 @@ def add_features(g: Graph, scaled: Scaled, normal: Normal, words: str, design: D
     for family, value in families.items():
         parts.append(value)
         columns += [Column(f"{name} {family}", (name,)) for name in names]
-    for family in ("now", f"mean {design.lengths[0]}", "change", f"spread {design.lengths[0]}"):
+    if design.gappy:
+        parts.append(_missing(g, scaled, design.gappy))
+        columns += [Column(f"{names[p]} missing", (names[p],)) for p in design.gappy]
+    for family in ("now", f"mean {design.lengths[0]}", f"spread {design.lengths[0]}"):
         if family in families:
             for measure, value in _over_fields(g, families[family], design.numeric):
                 parts.append(value)
@@ -74,7 +76,6 @@ def add_features(g: Graph, scaled: Scaled, normal: Normal, words: str, design: D
 def _families(g: Graph, scaled: Scaled, normal: Normal, design: Design) -> Iterator[tuple[str, str]]:
     """Features [B, P] of each numeric field, by name."""
     value, known = scaled.value, scaled.known
-    nan = g.const(np.float32(np.nan))
     level, spread = g.op("Unsqueeze", normal.level, g.ints(1)), g.op("Unsqueeze", normal.spread, g.ints(1))
 
     def row(x: str) -> str:
@@ -95,27 +96,20 @@ def _families(g: Graph, scaled: Scaled, normal: Normal, design: Design) -> Itera
             off = g.mul(g.sub(g.slice(value, 1, -rows), mean), g.slice(known, 1, -rows))
             variance = g.div(g.reduce("ReduceSum", g.mul(off, off), [1]), count)
             yield f"spread {rows}", row(g.div(g.op("Sqrt", variance), spread))
-    if design.window < 2:
-        return
-    last, before = (g.slice(value, 1, at, at + 1 or None) for at in (-1, -2))
-    both = g.mul(g.slice(known, 1, -1), g.slice(known, 1, -2, -1))
-    change = g.where(g.op("Greater", both, g.const(0.0)), g.sub(last, before), nan)
-    yield "change", row(g.div(change, spread))
     short, full = design.lengths[0], design.window
     if short < full:
         (mean, count), (_, every) = means[short], means[full]
         total = g.reduce("ReduceSum", g.slice(value, 1, 0, -short), [1])
         earlier = g.div(total, g.sub(every, count))
         yield "shift", row(g.div(g.sub(mean, earlier), spread))
-        yield "slope", row(g.div(_slope(g, scaled, means[full], design.window), spread))
-        missing = g.op("Equal", known, g.const(0.0))
-        some = g.op("Greater", every, g.const(0.0))
-        for name, kind, other in (("low", "ReduceMin", HUGE), ("high", "ReduceMax", -HUGE)):
-            extreme = g.reduce(kind, g.where(missing, g.const(other), value), [1])  # type: ignore[arg-type]
-            yield name, against(g.where(some, extreme, nan))
-        # of the rows that came: how long the entity has been watched says nothing of its health
-        came = g.op("Max", g.reduce("ReduceMax", every, [2]), g.const(1.0))
-        yield "missing", row(g.sub(g.const(1.0), g.div(every, came)))
+
+
+def _missing(g: Graph, scaled: Scaled, gappy: Sequence[int]) -> str:
+    """Share of a field's values that are missing in the rows that came, for the fields that miss any."""
+    every = g.reduce("ReduceSum", scaled.known, [1], keep=False)
+    # not of the whole window: how long an entity has been watched says nothing of its health
+    came = g.op("Max", g.reduce("ReduceMax", every, [1]), g.const(1.0))
+    return g.take(g.sub(g.const(1.0), g.div(every, came)), 1, gappy)
 
 
 def _held(g: Graph, scaled: Scaled, window: int) -> str:
@@ -126,16 +120,6 @@ def _held(g: Graph, scaled: Scaled, window: int) -> str:
     here = g.mul(g.cast(g.op("Equal", at, newest), np.float32), scaled.known)
     count = g.reduce("ReduceSum", here, [1])
     return g.div(g.reduce("ReduceSum", g.mul(scaled.value, here), [1]), count)
-
-
-def _slope(g: Graph, scaled: Scaled, mean: tuple[str, str], window: int) -> str:
-    """Growth over the window by least squares over the known rows, [B, 1, P]; NaN with fewer than two."""
-    position = g.const(np.linspace(-0.5, 0.5, window, dtype=np.float32).reshape(1, window, 1))
-    center = g.div(g.reduce("ReduceSum", g.mul(scaled.known, position), [1]), mean[1])
-    away = g.mul(g.sub(position, center), scaled.known)
-    product = g.reduce("ReduceSum", g.mul(away, g.sub(scaled.value, mean[0])), [1])
-    square = g.reduce("ReduceSum", g.mul(away, away), [1])
-    return g.where(g.op("Greater", square, g.const(1e-6)), g.div(product, square), g.const(np.float32(np.nan)))
 
 
 def _over_fields(g: Graph, distance: str, fields: int) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,6 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from dwcp_stream.training import report
 from dwcp_stream.training.calibration import Calibration
 from dwcp_stream.training.ensemble import Tree
-from dwcp_stream.training.incident.boosting import PARAMETERS
 from dwcp_stream.training.incident.data import Folds, IncidentData
 from dwcp_stream.training.incident.design import Design
 from dwcp_stream.training.incident.features import Column
@@ -37,7 +36,7 @@ HEADER: Final = (
 )
 HOW: Final = """\
 Every row is scored by a model that was grown without its part, and judged at a threshold from the scores of the other
-parts: the lowest useful one with at most {limit:.0%} of normal rows over it ({reserve:.0%} less while choosing, because
+parts: the most useful one with at most {limit:.0%} of normal rows over it ({reserve:.0%} less while choosing, because
 new rows are noisier). `recall at 5 % FPR` puts every threshold where these very rows give 5 % false positives: it
 compares, and was not to be had beforehand. An incident counts as found with its first row over the threshold; the delay
 is from its first labelled row.
@@ -55,8 +54,12 @@ class Findings:
     ----------
     data, folds, design
         Rows, their parts, and the graph's constants.
-    columns, trees, rounds
-        Features, published trees, rounds of the second stage.
+    columns, trees
+        Features, and published trees.
+    depth
+        Of the trees, at most.
+    overlap
+        Whether judged windows shared rows with windows that taught.
     at, probability
         Judged rows [K] (positions in `data`), and their probability by a model that had not seen them.
     judged
@@ -72,7 +75,8 @@ class Findings:
     design: Design
     columns: list[Column]
     trees: list[Tree]
-    rounds: int
+    depth: int
+    overlap: bool
     at: Ints
     probability: Floats
     judged: Mapping[str, Judgement]
@@ -150,7 +154,7 @@ def _about(job: Job, found: Findings) -> str:
     design = found.design
     dropped = [name for name in job.stream.field_names if name not in design.fields]
     text = (
-        f"{len(found.trees)} boosted trees of depth {PARAMETERS['max_depth']} at most on {len(found.columns)} features "
+        f"{len(found.trees)} boosted trees of depth {found.depth} at most on {len(found.columns)} features "
         f"of {len(design.fields)} fields, from windows of {design.window} rows and from what the graph remembers of "
         f"each entity ({design.state_size} numbers: level, spread and weight of each numeric field). Seed {job.seed}. "
         "`score` is 0 at the median of normal rows and 1 at the threshold; `probability` is the logistic of the same "
@@ -175,6 +179,8 @@ def _limits(found: Findings) -> str:
     ]
     if not found.folds.by_entity:
         lines.append("The parts are times of the same entities: nothing is known of an entity that is new.")
+    if found.overlap:
+        lines.append("So few rows that judged windows share rows with those that taught: the figures flatter.")
     if found.later is None:
         lines.append("Too few incidents lie in the later part of the time to judge later rows by earlier ones.")
     return "\n".join(f"- {line}" for line in lines)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.training.ensemble import evaluate, exact
-from dwcp_stream.training.incident.boosting import COMMON_ROUNDS, ROUNDS, grow
+from dwcp_stream.training.incident.boosting import Capacity, capacity, grow
 from dwcp_stream.training.incident.comparing import both, compare, judge_later
 from dwcp_stream.training.incident.data import Folds, IncidentData, apart, load_incident_data, split
 from dwcp_stream.training.incident.design import fit_design
@@ -31,11 +31,15 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Unseen:
-    """Margins [K] by trees that had not seen the row's part (NaN where `judged` is false), and the best rounds."""
+    """Margins [K] by trees that had not seen the row's part (NaN where `judged` is false), and the best rounds.
+
+    `overlap` says that some windows shared rows with windows that the trees had seen.
+    """
 
     margin: Floats
     rounds: int
     judged: Bools
+    overlap: bool
 
 
 def train_incident(job: Job) -> Candidate:
@@ -53,13 +57,15 @@ def train_incident(job: Job) -> Candidate:
     design = fit_design(job.stream, data.newest, data.group, data.normal, where=where)
     job.progress(0.05, "computing features")
     table = build_table(data, folds, design, job.seed)
-    unseen = score_unseen(data, folds, table, job)
+    allowed = capacity(int(data.event.max()) + 1, job.epochs)
+    unseen = score_unseen(data, folds, table, allowed, job)
+    chosen = Capacity(allowed.depth, unseen.rounds)
     seen = table.select(unseen.judged)
     margin = unseen.margin[unseen.judged]
     calibration = calibrate(seen.rows.label, margin)
     platt = fit_platt(seen.rows.label, margin, seen.rows.share)
     job.progress(0.75, "growing the published trees")
-    trees = exact(grow(table.rows, table.columns, job.seed, unseen.rounds).trees)
+    trees = exact(grow(table.rows, table.columns, job.seed, chosen).trees)
     job.progress(0.9, "judging")
     findings = Findings(
         data=data,
@@ -67,12 +73,13 @@ def train_incident(job: Job) -> Candidate:
         design=design,
         columns=table.columns,
         trees=trees,
-        rounds=unseen.rounds,
+        depth=allowed.depth,
+        overlap=unseen.overlap,
         at=seen.at,
         probability=platt.probability(margin),
         judged=compare(job, data, design, seen, margin),
         calibration=calibration,
-        later=judge_later(job, data, folds, design, table, unseen.rounds),
+        later=judge_later(job, data, folds, design, table, chosen),
     )
     report, plots, metrics = write_report(job, findings)
     job.progress(1.0, "done")
@@ -91,7 +98,7 @@ def train_incident(job: Job) -> Candidate:
     )
 
 
-def score_unseen(data: IncidentData, folds: Folds, table: Table, job: Job) -> Unseen:
+def score_unseen(data: IncidentData, folds: Folds, table: Table, allowed: Capacity, job: Job) -> Unseen:
     """Score each part by trees of the others, and choose the number of rounds that suits the parts together.
 
     Raises
@@ -99,11 +106,13 @@ def score_unseen(data: IncidentData, folds: Folds, table: Table, job: Job) -> Un
     PayloadError
         If no part leaves both incident and normal rows to the others.
     """
-    parts = []
+    parts, overlap = [], False
     for number in range(folds.count):
-        others = apart(data, folds.number == number)[table.at]
-        if (table.fold == number).any() and both(table.rows.label[others]):
-            parts.append((table.fold == number, others))
+        inside, others = table.fold == number, apart(data, folds.number == number)[table.at]
+        if inside.any() and not both(table.rows.label[others]):
+            overlap, others = True, ~inside  # too short to leave out what shares rows of a window
+        if inside.any() and both(table.rows.label[others]):
+            parts.append((inside, others))
     judged = np.any([inside for inside, _ in parts], axis=0) if parts else np.zeros(len(table.at), bool)
     if not both(table.rows.label[judged]):
         raise PayloadError(
@@ -111,7 +120,6 @@ def score_unseen(data: IncidentData, folds: Folds, table: Table, job: Job) -> Un
             where=", ".join(path.name for path in job.files),
             remedy="Give a longer file, with a second incident and normal time around it",
         )
-    most = job.epochs or ROUNDS
     losses, grown = [], []
     for i, (inside, others) in enumerate(parts):
 
@@ -119,11 +127,11 @@ def score_unseen(data: IncidentData, folds: Folds, table: Table, job: Job) -> Un
             job.progress(0.15 + 0.6 * (done + share) / len(parts), "boosting")
 
         watched, rows = table.rows.select(inside), table.rows.select(others)
-        result = grow(rows, table.columns, job.seed, most, watched=watched, progress=progress)
-        losses.append(np.pad(result.losses, (0, most - len(result.losses)), mode="edge"))
+        result = grow(rows, table.columns, job.seed, allowed, watched=watched, progress=progress)
+        losses.append(np.pad(result.losses, (0, allowed.rounds - len(result.losses)), mode="edge"))
         grown.append(result.trees)
     rounds = int(np.argmin(np.mean(losses, axis=0))) + 1
     margin = np.full(len(table.at), np.nan)
     for (inside, _), trees in zip(parts, grown, strict=True):
-        margin[inside] = evaluate(trees[: COMMON_ROUNDS + rounds], table.rows.x[inside])
-    return Unseen(margin, rounds, judged)
+        margin[inside] = evaluate(trees[:rounds], table.rows.x[inside])
+    return Unseen(margin, rounds, judged, overlap)
