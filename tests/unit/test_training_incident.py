@@ -404,7 +404,7 @@ def test_commands_go_from_files_to_scores(
     again = np.empty(len(grid.ends()), np.float32)
     for rows, verdicts in verdicts_in_turn(model, grid, grid.ends(), lambda _share: None):
         again[rows] = verdicts.score
-    expected = joined.sort("host", "ts")["score"].to_numpy()
+    expected = joined.sort("host", "ts")["score"].to_numpy().astype(np.float32)
     names = np.array(grid.entities)[grid.entity[grid.ends()]]
     np.testing.assert_array_equal(again[np.lexsort((grid.ts[grid.ends()], names))], expected)
 
