@@ -1,4 +1,8 @@
-"""How busy the machine is, and with whose work: a row is disturbed if others took much of it."""
+"""How busy the machine is, and with whose work: a row is disturbed if others took much of it.
+
+The machine are the cores that this process may use. Pinned to some of them (`taskset`), with the members it starts, a
+recording goes on beside other work on the rest.
+"""
 
 import os
 from collections.abc import Iterable
@@ -43,9 +47,9 @@ class Usage:
 class Machine:
     """Reads /proc; each call of `read` tells of the time since the last."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self, proc: Path = Path("/proc"), cores: Iterable[int] | None = None) -> None:
         self._proc = proc
-        self._cores = os.cpu_count() or 1
+        self._cores = tuple(sorted(os.sched_getaffinity(0) if cores is None else cores))
         self._last: tuple[list[float], dict[int, float]] | None = None
 
     def read(self, pids: Iterable[int]) -> Usage:
@@ -57,7 +61,7 @@ class Machine:
             Own processes. One that is new is taken to have begun since the last call; the last of one that ended is
             not counted as own.
         """
-        numbers = [float(n) for n in (self._proc / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+        numbers = self._numbers()
         own = {pid: ticks for pid in pids if (ticks := self._ticks(pid)) is not None}
         loadavg = float((self._proc / "loadavg").read_text().split()[0])
         last, self._last = self._last, (numbers, own)
@@ -71,10 +75,18 @@ class Machine:
             busy=round(busy / total, 3),
             stolen=round(stolen / total, 3),
             waiting=round(waiting / total, 3),
-            own_cores=round(mine / total * self._cores, 3),
+            own_cores=round(mine / total * len(self._cores), 3),
             others=round(max(busy - mine, 0.0) / total, 3),
             loadavg=loadavg,
         )
+
+    def _numbers(self) -> list[float]:
+        """Return the ticks of our cores: user, nice, system, idle, waiting, two kinds of interrupts, stolen."""
+        wanted = {f"cpu{core}" for core in self._cores}
+        lines = [line.split() for line in (self._proc / "stat").read_text().splitlines()]
+        return [
+            sum(map(float, column)) for column in zip(*(line[1:9] for line in lines if line[0] in wanted), strict=True)
+        ]
 
     def _ticks(self, pid: int) -> float | None:
         try:

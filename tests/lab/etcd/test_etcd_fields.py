@@ -211,7 +211,8 @@ async def test_an_event_is_noted_also_if_it_fails():
 
 def proc(folder, busy, idle, stolen, own):
     (folder / "7").mkdir(exist_ok=True)
-    (folder / "stat").write_text(f"cpu  {busy} 0 0 {idle} 0 0 0 {stolen} 0 0\ncpu0 1 2\n")
+    counted = f"{busy} 0 0 {idle} 0 0 0 {stolen} 0 0"
+    (folder / "stat").write_text(f"cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 {counted}\ncpu1 9 9 9 9 9 9 9 9 9 9\nintr 1 2\n")
     (folder / "loadavg").write_text("1.25 1 1 1/2 3\n")
     (folder / "7" / "stat").write_text(f"7 (a (b) c) S {' '.join(['0'] * 10)} {own} 0 0 0\n")
     return folder
@@ -228,7 +229,7 @@ def proc(folder, busy, idle, stolen, own):
     ],
 )
 def test_others_work_disturbs_and_our_own_does_not(tmp_path, busy, idle, stolen, own, dt, disturbed):
-    machine = Machine(proc(tmp_path, 1000, 1000, 50, 500))
+    machine = Machine(proc(tmp_path, 1000, 1000, 50, 500), cores=[0])
     assert machine.read([7]).busy == 0
     proc(tmp_path, 1000 + busy, 1000 + idle, 50 + stolen, 500 + own)
     usage = machine.read([7, 8])
@@ -240,7 +241,7 @@ def test_others_work_disturbs_and_our_own_does_not(tmp_path, busy, idle, stolen,
 
 
 def test_a_process_that_was_just_started_is_our_own(tmp_path):
-    machine = Machine(proc(tmp_path, 1000, 1000, 0, 0))
+    machine = Machine(proc(tmp_path, 1000, 1000, 0, 0), cores=[0])
     machine.read([])
     proc(tmp_path, 1100, 1100, 0, 90)
     assert machine.read([7]).others == pytest.approx(0.05)
