@@ -7,7 +7,7 @@ import click
 import msgspec
 import numpy as np
 
-from dwcp_stream.cli.common import emit, json_option, progress, settings_option
+from dwcp_stream.cli.common import emit, entity_option, json_option, progress, settings_option
 from dwcp_stream.settings import Settings
 from dwcp_stream.windows import Outcome
 
@@ -19,7 +19,7 @@ HEAD = 20
 @click.argument("targets", nargs=-1)
 @click.option("--stream", "stream_name", metavar="NAME", help="The stream the files are of.")
 @click.option("--data", "data", multiple=True, type=click.Path(path_type=Path), help="A file; may be repeated.")
-@click.option("--entity", metavar="NAME", help="Entity of files that have no entity columns.")
+@entity_option
 @click.option("--models", "models_dir", type=click.Path(path_type=Path, file_okay=False), help="Model repository.")
 @click.option(
     "--scores",
@@ -43,7 +43,7 @@ def command(
     """Run files through a stream's pipeline without Kafka: the same alerts, with the same ids.
 
     TARGETS are the files, with --stream; or the stream's name, with --data. Files are CSV or Parquet (also .gz): a
-    column per field, `ts`, and the entity's columns; a file of one entity may lack those with --entity.
+    column per field, `ts`, and the entity's columns; a file of one entity may lack those, see --entity.
 
     The file of --scores has a row per verdict: entity, ts, model, version, score (1 is the threshold), state (firing
     or ok), the probability of an incident, and for forecasts a column per target, steps ahead and quantile, such as

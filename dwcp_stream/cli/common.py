@@ -46,6 +46,16 @@ def json_option(function: Callable[P, R]) -> Callable[P, R]:
     return decorate(function)
 
 
+def entity_option(function: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--entity NAME``: the entity of files that do not say it."""
+    decorate = click.option(
+        "--entity",
+        metavar="NAME",
+        help="Entity of files that have no entity columns; default: the file's name, where one part is enough.",
+    )
+    return decorate(function)
+
+
 def settings_option(function: Callable[..., R]) -> Callable[..., R]:
     """Add ``--config FILE``, passed as `settings`: the file, overridden by the DWCP_* variables."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dwcp_stream.cli.common import emit, json_option, progress, settings_option
+from dwcp_stream.cli.common import emit, entity_option, json_option, progress, settings_option
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.settings import Settings
 
@@ -37,7 +37,7 @@ Examples:
 @click.argument("more_files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="")
 @click.option("--version", "which", default="champion", show_default=True, help="Alias or number of the version.")
 @click.option("--label", metavar="COLUMN", help="Column that is 1 in a fault; default: the model's, else `label`.")
-@click.option("--entity", metavar="NAME", help="Entity of files that have no entity columns.")
+@entity_option
 @click.option(
     "--report",
     "folder",

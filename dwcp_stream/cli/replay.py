@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import click
 
-from dwcp_stream.cli.common import emit, json_option, progress, settings_option
+from dwcp_stream.cli.common import emit, entity_option, json_option, progress, settings_option
 from dwcp_stream.settings import Settings
 
 
@@ -44,7 +44,7 @@ Examples:
     type=click.Path(path_type=Path),
     help="CSV or Parquet file, also .gz; may be repeated. Several files are merged by time.",
 )
-@click.option("--entity", metavar="NAME", help="Entity of files that have no entity columns.")
+@entity_option
 @click.option(
     "--speed",
     type=Speed(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dwcp_stream.cli.common import emit, json_option, progress, settings_option
+from dwcp_stream.cli.common import emit, entity_option, json_option, progress, settings_option
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.settings import Settings
 
@@ -47,7 +47,7 @@ Examples:
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data; default: the trainer's choice.")
 @click.option("--trials", type=click.IntRange(min=2), help="Search the trainer's parameters in so many trainings.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same data, same model.")
-@click.option("--entity", metavar="NAME", help="Entity of files that have no entity columns.")
+@entity_option
 @settings_option
 @json_option
 def command(

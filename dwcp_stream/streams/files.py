@@ -38,7 +38,8 @@ def read_table(
         Whose columns are read: the time, the entity's parts, the fields; others are ignored.
     entity
         Encoded entity whose parts stand in for entity columns that the file lacks: all parts by position,
-        or just as many as are missing.
+        or just as many as are missing. A file that lacks them is one entity; where a single part tells entities
+        apart it is named after the file unless told.
     extra
         Further columns to keep, such as a label.
 
@@ -182,7 +183,10 @@ def _parse(text: str | None) -> float | None:
 
 def _entity_columns(frame: pl.DataFrame, stream: StreamDefinition, entity: str | None, path: Path) -> list[pl.Series]:
     absent = [name for name in stream.entity if name not in frame.columns]
+    needed = [name for name in stream.entity if name not in stream.entity_optional]
     fill: dict[str, str] = {}
+    if entity is None and len(absent) == len(stream.entity) and len(needed) == 1:
+        fill = {needed[0]: path.name.split(".")[0]}
     if entity is not None:
         parts = decode_entity(entity)
         if len(parts) > len(stream.entity):

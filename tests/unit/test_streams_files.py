@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -127,6 +128,13 @@ def test_a_file_of_one_entity(tmp_path: Path) -> None:
         read_table(bare, STREAM, "lab")
     with pytest.raises(PayloadError, match="3 parts"):
         read_table(bare, STREAM, "a/b/c")
+
+
+def test_a_file_without_entity_is_named_after_itself_where_one_part_is_enough(tmp_path: Path) -> None:
+    bare = write(tmp_path, "ts,load\n1,2\n", "pump 7.csv")
+    for changes in ({"entity": ("node",)}, {"entity_optional": ("node",)}):
+        stream = msgspec.structs.replace(STREAM, **changes)
+        assert next(rows_to_records(read_table(bare, stream), stream))[0] == b"pump%207"
 
 
 def test_one_bad_cell_costs_one_sample(tmp_path: Path) -> None:
