@@ -284,7 +284,7 @@ def reference(grid: Grid, recipe: Recipe) -> np.ndarray:
             mean = np.nan_to_num(window).sum(axis=0) / np.maximum(known, 1)
             weight = known * b / (known * b + 1)
             level = recipe.level + weight * (mean - recipe.level)
-            fast, anchor, count = level, weight * (mean - recipe.origin), float(known.max())
+            fast, anchor, count = level, recipe.anchor + weight * (mean - recipe.anchor), float(known.max())
         gain = b / ((count + 1) * b + 1)
         fast = fast + np.nan_to_num(np.maximum(memory.MEAN_RATES[0], gain) * (last - fast))
         residual = last - level - recipe.regression((past[row] - level)[None])[0]
@@ -298,8 +298,8 @@ def reference(grid: Grid, recipe: Recipe) -> np.ndarray:
         grown = memory.NORM_RATE * (np.minimum(unusual**8, memory.WINSOR**8 * base) - power)
         power = power + np.nan_to_num(grown)
         level = level + np.nan_to_num(np.maximum(memory.LEVEL_RATE, gain) * (last - level))
-        if count < memory.ANCHOR_ROWS:
-            anchor = anchor + np.nan_to_num(gain * (last - recipe.origin - anchor))
+        rate = np.maximum(memory.ANCHOR_RATE, gain) if count < memory.ANCHOR_ROWS else memory.ANCHOR_RATE
+        anchor = anchor + np.nan_to_num(rate * np.clip(last - anchor, -memory.ANCHOR_LIMIT, memory.ANCHOR_LIMIT))
         count += 1
     return hold(np.array(scores))
 

@@ -24,8 +24,10 @@ KINDS = ("prediction", "level", "mean")
 LEVEL_RATE = 1 / 1000
 MEAN_RATES = (1 / 30,)
 """Of faster means (here one), whose distance from the level shows what is small but lasts."""
-ANCHOR_ROWS = 200
-"""An entity's first rows, whose mean stays its anchor: rarity is relative to it where entities differ."""
+ANCHOR_RATE = 1 / 4000
+"""Of a still slower level, to which rarity is relative: what stays for thousands of rows is normal in the end."""
+ANCHOR_ROWS, ANCHOR_LIMIT = 200, 3.0
+"""Rows in which a new entity may find its anchor faster, and how far off, in scaled units, a row counts as being."""
 RARITY_RATE = 1 / 5
 """Of the mean of rarity, see `marginal`."""
 NORM_RATE = 1 / 5000
@@ -53,7 +55,9 @@ class Turns:
         return cls(order)
 
 
-def track_levels(z: Floats, turns: Turns, start: Floats, rate: float = LEVEL_RATE) -> tuple[Floats, Floats]:
+def track_levels(
+    z: Floats, turns: Turns, start: Floats, rate: float = LEVEL_RATE, *, limit: float = np.inf
+) -> tuple[Floats, Floats]:
     """Follow the exponentially weighted mean of rows.
 
     Parameters
@@ -66,6 +70,8 @@ def track_levels(z: Floats, turns: Turns, start: Floats, rate: float = LEVEL_RAT
         [E, F] mean of each entity before its first row.
     rate
         Share of a new row in it.
+    limit
+        A row farther from the mean counts as being this far.
 
     Returns
     -------
@@ -76,7 +82,7 @@ def track_levels(z: Floats, turns: Turns, start: Floats, rate: float = LEVEL_RAT
     for rows in turns.order:
         on = rows >= 0
         before[rows[on]] = level[on]
-        level[on] += rate * np.nan_to_num(z[rows[on]] - level[on])
+        level[on] += rate * np.clip(np.nan_to_num(z[rows[on]] - level[on]), -limit, limit)
     return before, level
 
 

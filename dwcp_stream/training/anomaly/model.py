@@ -41,8 +41,8 @@ class _Parts:
         first = self._drawn(mean, rows_known, recipe.level)
         self.level = self._start(g.slice(state, 1, 0, fields), first)
         kept = 1 + len(memory.MEAN_RATES)
-        apart = g.sub(self._drawn(mean, rows_known, recipe.origin), g.const(recipe.origin))
-        self.anchor = self._start(g.slice(state, 1, kept * fields, (kept + 1) * fields), apart)
+        slow = self._drawn(mean, rows_known, recipe.anchor)
+        self.anchor = self._start(g.slice(state, 1, kept * fields, (kept + 1) * fields), slow)
         norms = g.slice(state, 1, (kept + 1) * fields, -3)
         self.power = g.op("Max", self._start(norms, g.const(recipe.power[None])), g.const(0.0))
         self.rarity = self._start(g.slice(state, 1, -3, -2), g.const([[0.0]]))
@@ -99,6 +99,16 @@ class _Parts:
         step = g.mul(g.sub(last, mean), self._rate(rate))
         return g.add(mean, g.where(g.is_nan(last), g.const(0.0), step))
 
+    def _new_anchor(self) -> str:
+        """Let the row move the anchor: faster among an entity's first rows, and never far at once."""
+        g = self.g
+        rate = g.const(memory.ANCHOR_RATE)
+        if self.gain:
+            early = g.op("Less", self.count, g.const(float(memory.ANCHOR_ROWS)))
+            rate = g.where(early, self._rate(memory.ANCHOR_RATE), rate)
+        away = g.clip(g.sub(self.last, self.anchor), -memory.ANCHOR_LIMIT, memory.ANCHOR_LIMIT)
+        return g.add(self.anchor, g.where(g.is_nan(self.last), g.const(0.0), g.mul(away, rate)))
+
     def _gain(self) -> str:
         """Share of the next row in a new entity's level, b / ((n + 1) b + 1); empty if entities do not differ."""
         g, between = self.g, self.recipe.between
@@ -129,16 +139,6 @@ class _Parts:
         weight = g.div(weight, g.add(weight, g.const(1.0)))
         return g.add(g.mul(g.sub(mean, g.const(usual)), weight), g.const(usual))
 
-    def new_anchor(self, last: str) -> str:
-        """Let an entity's first rows move its anchor, and no later ones."""
-        g = self.g
-        if not self.gain:
-            return self.anchor
-        early = g.cast(g.op("Less", self.count, g.const(float(memory.ANCHOR_ROWS))), np.float32)
-        away = g.sub(g.sub(last, g.const(self.recipe.origin)), self.anchor)
-        step = g.mul(g.mul(away, self.gain), early)
-        return g.add(self.anchor, g.where(g.is_nan(last), g.const(0.0), step))
-
     def _predict(self, z: str) -> str:
         """Prediction of the last row relative to its level."""
         g, lags = self.g, self.recipe.regression.lags
@@ -166,8 +166,9 @@ class _Parts:
         most = g.mul(self.base, g.const(memory.WINSOR**memory.EIGHTH))
         growth = g.mul(g.sub(g.op("Min", eighth, most), self.power), g.const(memory.NORM_RATE))
         power = g.add(self.power, g.mul(growth, g.concat([self.known] * len(memory.KINDS), axis=1)))
+        anchor = self._new_anchor()
         count = g.add(self.count, g.const(1.0))
-        return g.concat([level, *self.means, self.new_anchor(self.last), power, self.rarity, count, held], axis=1)
+        return g.concat([level, *self.means, anchor, power, self.rarity, count, held], axis=1)
 
     def told(self) -> str:
         """Squared evidence [B, F] of the kind that tells most; of equal ones the first."""

@@ -10,7 +10,8 @@ from dwcp_stream.training.anomaly import marginal as marginals
 from dwcp_stream.training.anomaly.channels import Channels, fit_channels
 from dwcp_stream.training.anomaly.marginal import Marginal
 from dwcp_stream.training.anomaly.memory import (
-    ANCHOR_ROWS,
+    ANCHOR_LIMIT,
+    ANCHOR_RATE,
     EIGHTH,
     FLOOR,
     KINDS,
@@ -33,6 +34,7 @@ MIN_ROWS = 40
 MAX_VALUES = 6_000_000
 """Values (rows times fields) that are fitted to: enough for any constant here, and what fits in memory."""
 MIN_VARIANCE = 1e-4
+START_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Recipe:
         Scale of each kind of evidence, C of them.
     marginal, rarity
         Rarity among all training rows, and the scale of its mean over a few rows; None with too few rows.
-    origin
-        [F] mean level of the training's entities, in scaled units.
+    anchor
+        [F] slower level of an entity that was not seen before, to which rarity is relative.
     """
 
     channels: Channels
@@ -68,7 +70,7 @@ class Recipe:
     between: NDArray[np.float32]
     power: NDArray[np.float32]
     tails: tuple[Tail, ...]
-    origin: NDArray[np.float32]
+    anchor: NDArray[np.float32]
     marginal: Marginal | None
     rarity: Tail | None
 
@@ -94,9 +96,10 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
             "no field has a value in any row", where=stream.name, remedy="Check the columns' names against the stream's"
         )
     channels = fit_channels(grid.values[ends], stream.fields)
-    entity, turns = grid.entity[ends], Turns.of(grid.entity[ends])
+    turns = Turns.of(grid.entity[ends])
+    codes = np.unique(grid.entity[ends], return_inverse=True)[1]
     scaled = channels.apply(grid.values)
-    season = fit_season(grid.ts[ends], _less_entity_mean(scaled[ends], entity))
+    season = fit_season(grid.ts[ends], scaled[ends] - _means(scaled[ends], turns)[codes])
     z = scaled - season(grid.ts)
     start, between = _start_levels(z[ends], turns)
     lags = tuple(lag for lag in LAGS if lag < stream.window)
@@ -116,7 +119,8 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
     start_power = mean_power(deviation[rows])
     unusual, power = track_norms(deviation, turns, start_power)
     usual = np.abs(deviation[rows]) / (start_power + FLOOR**EIGHTH) ** (1 / EIGHTH)
-    marginal, rarity = _fit_rarity(z[ends], turns, np.where(between > 0, start - start.mean(axis=0), 0.0))
+    slow, anchor = track_levels(z[ends], turns, _means(z[ends], turns), ANCHOR_RATE, limit=ANCHOR_LIMIT)
+    marginal, rarity = _fit_rarity(z[ends] - slow, turns)
     return Recipe(
         channels=channels,
         season=season,
@@ -126,7 +130,7 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
         between=between.astype(np.float32),
         power=power.mean(axis=0).astype(np.float32),
         tails=_fit_tails(unusual[rows], usual, len(stream.fields)),
-        origin=start.mean(axis=0).astype(np.float32),
+        anchor=anchor.mean(axis=0).astype(np.float32),
         marginal=marginal,
         rarity=rarity,
     )
@@ -142,17 +146,14 @@ def _fit_tails(unusual: Floats, usual: Floats, fields: int) -> tuple[Tail, ...]:
     return tuple(tails)
 
 
-def _fit_rarity(z: Floats, turns: Turns, anchors: Floats) -> tuple[Marginal | None, Tail | None]:
-    """Fit rarity to rows [N, F] less their entity's anchor [E, F], and its scale to held-out quarters."""
+def _fit_rarity(z: Floats, turns: Turns) -> tuple[Marginal | None, Tail | None]:
+    """Fit rarity to rows [N, F] less their entity's anchor, and its scale to held-out quarters."""
     if len(z) < marginals.MIN_ROWS:
         return None, None
-    own = z.copy()
-    for number, rows in enumerate(turns.order.T):
-        own[rows[rows >= 0]] -= anchors[number]
-    joined = join_fields(marginals.held_out_rarity(own))[:, None]
-    before, _ = track_levels(joined, turns, np.zeros((len(anchors), 1)), RARITY_RATE)
+    joined = join_fields(marginals.held_out_rarity(z))[:, None]
+    before, _ = track_levels(joined, turns, np.zeros((turns.order.shape[1], 1)), RARITY_RATE)
     evidence = (before + RARITY_RATE * (joined - before))[:, 0]
-    return marginals.fit_marginal(own), fit_tail(evidence, norm_of(evidence), mean=True)
+    return marginals.fit_marginal(z), fit_tail(evidence, norm_of(evidence), mean=True)
 
 
 def _latest(grid: Grid, ends: Ints) -> Ints:
@@ -166,25 +167,22 @@ def _latest(grid: Grid, ends: Ints) -> Ints:
     return np.concatenate([ends[entity == e][-share:] for e in names])
 
 
-def _less_entity_mean(z: Floats, entity: Ints) -> Floats:
-    centred = z.copy()
-    for number in np.unique(entity):
-        rows = entity == number
-        known = np.isfinite(z[rows])
-        centred[rows] -= np.nan_to_num(z[rows]).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return centred
+def _means(z: Floats, turns: Turns) -> Floats:
+    """Mean of each entity's rows [E, F], 0 where it has none."""
+    means = np.zeros((turns.order.shape[1], z.shape[1]))
+    for number, rows in enumerate(turns.order.T):
+        own = z[rows[rows >= 0]]
+        means[number] = np.nan_to_num(own).sum(axis=0) / np.maximum(np.isfinite(own).sum(axis=0), 1)
+    return means
 
 
 def _start_levels(z: Floats, turns: Turns) -> tuple[Floats, Floats]:
     """Level of each entity to begin with [E, F], and the variance of these over that within entities [F]."""
     fields = z.shape[1]
-    start = np.zeros((turns.order.shape[1], fields))
+    start = _means(z, Turns(turns.order[:START_ROWS]))
     within = np.zeros(fields)
     for number, rows in enumerate(turns.order.T):
         own = z[rows[rows >= 0]]
-        head = own[:ANCHOR_ROWS]
-        known = np.isfinite(head).sum(axis=0)
-        start[number] = np.nan_to_num(head).sum(axis=0) / np.maximum(known, 1)
         within += np.nan_to_num(np.square(own - start[number])).sum(axis=0) / max(len(own), 1) / len(turns.order.T)
     if len(start) < 2:
         return start, np.zeros(fields)
