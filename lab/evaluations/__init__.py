@@ -1,1 +1,1 @@
-"""Evaluations on public data sets: definitions and preparation live here, the data elsewhere."""
+"""Evaluations of the default models on public data sets that this project does not ship."""
