@@ -148,13 +148,14 @@ def split(data: IncidentData, seed: int, most: int = FOLDS) -> Folds:
     group, incident = data.group, data.incident
     groups = np.unique(group)
     position = np.searchsorted(groups, group)
-    labelled = np.bincount(position, incident, len(groups))
+    labelled = np.bincount(position[incident], minlength=len(groups))
     if (labelled > 0).sum() >= most:
-        return Folds(_by_entity(labelled, np.bincount(position, minlength=len(groups)), seed, most)[position], True)
+        rows = np.bincount(position, minlength=len(groups))
+        return Folds(_by_entity(labelled, rows, seed, most)[position], True)
     return Folds(_by_time(data, most), False)
 
 
-def _by_entity(labelled: Floats, rows: Floats, seed: int, count: int) -> Ints:
+def _by_entity(labelled: Ints, rows: Ints, seed: int, count: int) -> Ints:
     """Part of each entity: the part that is emptiest so far, first of labelled rows, then of rows."""
     order = np.random.default_rng(seed).permutation(len(rows))
     order = order[np.argsort(-labelled[order], kind="stable")]

@@ -3,7 +3,6 @@
 Everything here is fitted on unlabelled training rows and written into the graph as constants.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -165,7 +164,7 @@ def _spreads(scaled: Floats, group: NDArray[np.int64]) -> Floats:
     groups = groups[:: len(groups) // MOST_GROUPS + 1]
     if not groups:  # a row each: there is no such thing as an entity's own spread, values differ by about 1
         return np.ones(scaled.shape[1])
-    found: list[Sequence[float]] = []
+    found: list[Floats] = []
     for rows in groups:
         values = scaled[rows]
         known = np.isfinite(values)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dwcp_stream.scoring.batching import padded
 from dwcp_stream.scoring.session import make_session
 from dwcp_stream.training.dataset import Grid
 from dwcp_stream.training.graph import Graph, to_bytes
@@ -63,7 +64,7 @@ class StateSession:
             found[wanted[wanted >= 0]] = state[:going][wanted >= 0]
             windows, _ = grid.windows(ends[at], columns)
             feed = {"window": np.ascontiguousarray(windows), "state_in": state[:going]}
-            state[:going] = self._session.run(None, feed)[0]
+            state[:going] = self._session.run(None, padded(feed))[0][:going]
         return found
 
 
@@ -88,5 +89,5 @@ class FeatureSession:
             part = slice(begin, begin + BATCH)
             windows, _ = grid.windows(ends[part], columns)
             feed: dict[str, Any] = {"window": np.ascontiguousarray(windows), "state_in": states[part]}
-            out[part] = self._session.run(None, feed)[0]
+            out[part] = self._session.run(None, padded(feed))[0][: len(windows)]
         return out
