@@ -11,11 +11,12 @@ import numpy as np
 
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.scoring.model import Model
+from dwcp_stream.training.anomaly.memory import Turns
 from dwcp_stream.training.dataset import Floats, Grid, Ints
 from dwcp_stream.training.forecast_baselines import held_values, values_before
 from dwcp_stream.training.labels import labelled
 from dwcp_stream.training.metrics import coverage, mae, pinball, plain, skill
-from dwcp_stream.training.rules import BY_STREAM
+from dwcp_stream.training.rules import ANY_STREAM, BY_STREAM
 
 BATCH = 1024
 DAY = 86_400.0
@@ -49,13 +50,35 @@ def judge_detector(model: Model, grid: Grid, label: str, progress: Progress) -> 
     data = labelled(grid, label)
     ends = grid.ends()
     scores = np.full(len(grid.ts), np.nan)
-    for rows in _parts(ends, progress):
-        scores[rows] = model.score(*grid.windows(rows)).score
+    parts = _turns(model, grid, ends, progress) if model.state_size else _plain(model, grid, ends, progress)
+    for rows, made in parts:
+        scores[rows] = made
     everything = np.ones(len(grid.ts), bool)
-    rules = BY_STREAM.get(model.stream, {})
+    rules = BY_STREAM.get(model.stream, ANY_STREAM)
     judged = {model.name: data.judge(scores, everything)}
     judged |= {name: data.judge(rule(grid), everything) for name, rule in rules.items()}
     return {"detectors": {name: result.plain() for name, result in judged.items()}}
+
+
+def _plain(model: Model, grid: Grid, ends: Ints, progress: Progress) -> Iterator[tuple[Ints, Floats]]:
+    """Score windows in batches."""
+    for rows in _parts(ends, progress):
+        yield rows, model.score(*grid.windows(rows)).score
+
+
+def _turns(model: Model, grid: Grid, ends: Ints, progress: Progress) -> Iterator[tuple[Ints, Floats]]:
+    """Score windows in order of time, each entity's state going from one to its next."""
+    turns = Turns.of(grid.entity[ends]).order
+    state = np.full((turns.shape[1], model.state_size), np.nan, np.float32)
+    for number, turn in enumerate(turns):
+        on = np.flatnonzero(turn >= 0)
+        rows = ends[turn[on]]
+        made = model.score(*grid.windows(rows), state[on])
+        if made.state_out is not None:
+            state[on] = made.state_out
+        yield rows, made.score
+        if not number % BATCH:
+            progress(number / len(turns))
 
 
 def judge_forecaster(model: Model, grid: Grid, progress: Progress) -> dict[str, Any]:
