@@ -16,7 +16,7 @@ from dwcp_stream.training.forecast_baselines import held_values, values_before
 from dwcp_stream.training.in_turn import Progress, verdicts_in_turn
 from dwcp_stream.training.labels import labelled
 from dwcp_stream.training.metrics import coverage, mae, pinball, plain, skill
-from dwcp_stream.training.rules import BY_STREAM
+from dwcp_stream.training.rules import ANY_STREAM, BY_STREAM
 
 DAY = 86_400.0
 
@@ -57,7 +57,7 @@ def judge_detector(
         if verdicts.probability is not None:
             probability = np.full(len(grid.ts), np.nan) if probability is None else probability
             probability[ends[rows]] = verdicts.probability
-    scores = {model.name: own} | {name: rule(grid) for name, rule in BY_STREAM.get(model.stream, {}).items()}
+    scores = {model.name: own} | {name: rule(grid) for name, rule in BY_STREAM.get(model.stream, ANY_STREAM).items()}
     everything = np.ones(len(grid.ts), bool)
     judged = {name: data.judge(score, everything) for name, score in scores.items()}
     if plots is not None:

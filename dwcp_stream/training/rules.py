@@ -2,7 +2,7 @@
 
 They see the same rows as the model and no label. For consensus: the ratio of two latency percentiles (perfect
 on the reference's synthetic rows), a robust z against the last two minutes, and a look at the members. For
-nodes: two fixed limits.
+nodes: two fixed limits. For any other stream: distance from a moving mean.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dwcp_stream.training.anomaly.baselines import ewma_z
 from dwcp_stream.training.dataset import Grid
 
 Floats = NDArray[np.floating[Any]]
 Z_FIELDS = ("latency_p99", "queue_depth", "proposals_committed", "leader_changes")
 Z_ROWS, Z_LIMIT, RATIO_LIMIT = 120, 6.0, 3.0
+EWMA_LIMIT = 3.0
 
 
 def percentile_ratio(grid: Grid) -> Floats:
@@ -59,10 +61,25 @@ RULES: dict[str, Callable[[Grid], Floats]] = {
 }
 
 
+def moving_z(grid: Grid) -> Floats:
+    """Score the largest distance over fields from an exponentially weighted mean against 3 of its deviations."""
+    rows = np.flatnonzero(grid.filled)
+    values = grid.values[rows].astype(np.float64)
+    known = np.isfinite(values).any(axis=0)
+    spread = np.nanstd(values[:, known], axis=0)
+    scaled = (values[:, known] - np.nanmedian(values[:, known], axis=0)) / np.where(spread > 0, spread, 1.0)
+    score = np.full(len(grid.ts), np.nan)
+    score[rows] = ewma_z(scaled, grid.entity[rows]) / EWMA_LIMIT
+    return score
+
+
 BY_STREAM: dict[str, dict[str, Callable[[Grid], Floats]]] = {
     "consensus": RULES,
     "node": {"error_rate > 0.01 or latency_p99 > 100 ms": node_limits},
 }
+
+
+ANY_STREAM: dict[str, Callable[[Grid], Floats]] = {"EWMA z over 3": moving_z}
 
 
 def _trailing_z(values: Floats) -> Floats:

@@ -499,7 +499,8 @@ def test_train_and_backtest_by_the_command_line(
     words = ["backtest", test, "--stream", "plant", "--models", str(models), "--scores", str(scores), "--json"]
     assert run(words) == 0
     report = json.loads(capsys.readouterr().out)
-    assert any(alert["action"] == "firing" for alert in report["alerts"])
+    firing = next(alert for alert in report["alerts"] if alert["action"] == "firing")
+    assert firing["annotations"]["fields"].split(", ")[0] == "a"
     found = pl.read_csv(scores)
     assert found.columns == ["entity", "ts", "model", "version", "score", "state"]
     assert found.height == 300 - 9  # each sample from the tenth on
@@ -508,6 +509,32 @@ def test_train_and_backtest_by_the_command_line(
     assert START + 300 * 800 <= best["ts"][0] <= START + 300 * 804
     assert best["score"][0] > 1.0
     assert found.filter(pl.col("ts") < START + 300 * 799)["score"].max() < 1.0
+
+
+def test_evaluate_carries_the_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "streams").mkdir()
+    (tmp_path / "streams" / "plant.toml").write_text(
+        'name = "plant"\ntopic = "t.plant"\nentity = ["unit"]\nstep = 300.0\nwindow = 12\n'
+        '[[fields]]\nname = "a"\n[[models]]\nname = "plant-watch"\ntask = "anomaly"\nlabel = "bad"\n'
+    )
+    monkeypatch.setenv("DWCP_STREAMS_DIR", str(tmp_path / "streams"))
+    monkeypatch.setenv("DWCP_MODELS_DIR", str(tmp_path / "models"))
+    values, bad = waves(700, 1), np.zeros(700, np.int64)
+    values[600:605] += 5.0
+    bad[600:605] = 1
+    path, scores = tmp_path / "rows.csv", tmp_path / "scores.csv"
+    table({"u": {"a": values, "bad": bad}}).write_csv(path)
+    assert run(["train", "plant", "--data", str(path), "--json"]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", "plant", "--data", str(path), "--json"]) == 0
+    judged = json.loads(capsys.readouterr().out)["models"][0]["detectors"]
+    assert set(judged) == {"plant-watch", "EWMA z over 3"}
+    assert judged["plant-watch"]["found"] == 1
+    assert run(["backtest", str(path), "--stream", "plant", "--scores", str(scores), "--json"]) == 0
+    over = pl.read_csv(scores)["score"].to_numpy() > 1.0
+    assert judged["plant-watch"]["quiet_in_alarm"] == pytest.approx(over[bad == 0].mean(), abs=1e-9)
 
 
 def test_scores_of_a_file_have_the_samples_own_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

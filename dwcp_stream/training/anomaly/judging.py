@@ -15,11 +15,11 @@ from dwcp_stream.training.anomaly.sequence import run_sequence
 from dwcp_stream.training.anomaly.tail import RATE
 from dwcp_stream.training.dataset import Grid
 from dwcp_stream.training.metrics import Detection, count_runs, detection, number_events
+from dwcp_stream.training.rules import EWMA_LIMIT
 from dwcp_stream.training.vus import vus_pr
 
 MAX_TEST_ROWS = 40_000
 MERGE = 10
-EWMA_LIMIT = 3.0
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Marginal:
         for sign, begin, width, rise in zip(self.sign, self.begin, self.width, self.rise, strict=True):
             total += rise * np.clip((sign * z - begin) / width, 0.0, 1.0)
         outside = np.maximum(z - self.last[0], 0.0) + np.maximum(-z - self.last[1], 0.0)
-        return total + np.log1p(outside)
+        return np.asarray(total + np.log1p(outside))
 
     def add(self, g: Graph, z: str) -> str:
         """Add the same to a graph, [B, F] without missing values."""
