@@ -273,7 +273,7 @@ def test_a_model_that_is_worse_than_the_last_value_is_not_used() -> None:
 def test_intervals_come_to_cover_what_they_promise() -> None:
     shape = layout(1, seasons=())
     narrow = weights(shape, noise=0.0)
-    narrow.network["last"]["b"] = narrow.network["last"]["b"] - 3.0
+    narrow.network["last"]["b"] = narrow.network["last"]["b"] - 1.5
     rng = np.random.default_rng(8)
     walk = 500 + np.cumsum(rng.normal(0, 1, 2500))
     history = np.stack([walk, walk], axis=1)
