@@ -47,7 +47,7 @@ def command(
 
     The file of --scores has a row per verdict: entity, ts, model, version, score (1 is the threshold), state (firing
     or ok), the probability of an incident, and for forecasts a column per target, steps ahead and quantile, such as
-    latency_ms_h12_q10, latency_ms_h12_q50 and latency_ms_h12_q90. They were made at ts, for the row so many steps later.
+    latency_ms_h12_q10, latency_ms_h12_q50 and latency_ms_h12_q90. They are made at ts, for so many steps later.
 
     \b
     dwcp-stream backtest consensus --data run.csv.gz --entity lab

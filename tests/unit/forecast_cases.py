@@ -44,7 +44,7 @@ def weights(shape: Layout, seed: int = 0, *, noise: float = 0.1) -> network.Weig
     return network.Weights(
         noise * rng.normal(size=(y, inputs)).astype(np.float32),
         rng.uniform(0.5, 2.0, (y, inputs)).astype(np.float32),
-        noise * rng.normal(size=(y, h, shape.common + shape.seasonal + 1)).astype(np.float32),
+        noise * rng.normal(size=(2, y, h, shape.common + shape.seasonal + 1)).astype(np.float32),
         params,
         rng.integers(0, 2, (y, h)).astype(np.float32),
     )

@@ -25,7 +25,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def train(work: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
-    code = run(["train", "sites", "--data", str(work / "train.csv"), "--epochs", "2", "--json", *more])
+    code = run(["train", "sites", "--data", str(work / "train.csv"), "--json", *more])
     printed = capsys.readouterr()
     assert code == 0, printed.err
     return json.loads(printed.out)["trained"][0]
@@ -86,7 +86,7 @@ def test_a_random_walk_is_not_made_worse(work: Path, capsys: pytest.CaptureFixtu
     walk = 1e9 + 1e6 * np.cumsum(np.random.default_rng(1).normal(size=900))
     table({"load": walk[:600]}, times(600)).write_csv(work / "train.csv")
     table({"load": walk[600:]}, times(900)[600:]).write_csv(work / "test.csv")
-    train(work, capsys, "--entity", "only")
+    train(work, capsys, "--epochs", "2", "--entity", "only")
     made = backtest(work, capsys, "--entity", "only")
     assert made["entity"].unique().to_list() == ["only"]
     for horizon in (1, 4):
@@ -116,7 +116,7 @@ def test_awkward_columns_and_steps(work: Path, capsys: pytest.CaptureFixture[str
     whole = table(columns, ts).with_columns(load=pl.when(pl.col("load") < 2e11).then(None).otherwise(pl.col("load")))
     whole[:300].write_csv(work / "train.csv")
     whole[300:].write_csv(work / "test.csv")
-    train(work, capsys)
+    train(work, capsys, "--epochs", "2")
     made = backtest(work, capsys)
     # without targets and horizons: all gauges, one row ahead
     assert {c for c in made.columns if c.endswith("_q50")} == {"load_h1_q50", "tiny_h1_q50", "still_h1_q50"}

@@ -140,7 +140,7 @@ def test_targets_without_numbers_are_refused(tmp_path) -> None:
 
 def test_split_lets_no_target_cross_a_cut_and_no_held_out_entity_train(tmp_path) -> None:
     grid = grid_of(tmp_path, stream(Field(name="a")), {f"e{i}": {"a": daily(6, i)} for i in range(5)})
-    parted = split(grid, 3, 1)
+    parted = split(grid, 3, 1, 1)
     entity, ts = grid.entity[parted.rows], grid.ts[parted.rows]
     assert set(entity[parted.unknown]) == {4}
     assert 4 not in entity[parted.train | parted.valid | parted.test]
@@ -154,7 +154,7 @@ def test_split_lets_no_target_cross_a_cut_and_no_held_out_entity_train(tmp_path)
 def test_too_short_histories_are_refused(tmp_path) -> None:
     grid = grid_of(tmp_path, stream(Field(name="a")), {"one": {"a": daily(2)}})
     with pytest.raises(PayloadError, match="too few") as caught:
-        split(grid, 3, 1)
+        split(grid, 3, 1, 1)
     assert "longer histories" in str(caught.value)
 
 
@@ -181,7 +181,7 @@ def test_features_are_what_they_say() -> None:
     assert origin[0, 0] == window[0, -1, 0]
     steps = np.abs(np.diff(x))
     first = steps.mean()
-    assert scale[0, 0] == pytest.approx(first + (min(steps[-1], 8 * first) - first) / 8, rel=1e-5)
+    assert scale[0, 0] == pytest.approx(first + (steps[-1] - first) / 8, rel=1e-5)
     away = (x - x[-1]) / scale[0, 0]
     expected = [*away[-2::-1], *(np.median(away[-k:]) for k in (3, 5, 9)), away.mean(), 0.0]
     np.testing.assert_allclose(common[0, 0, : len(expected)], np.clip(expected, -LIMIT, LIMIT), atol=1e-4)
@@ -212,6 +212,7 @@ def test_network_parity() -> None:
     drawn = weights(shape)
     rng = np.random.default_rng(7)
     common = rng.normal(size=(4, 2, shape.common)).astype(np.float32)
+    common[..., -1] = [[0, 1], [1, 0], [0, 0], [1, 1]]  # whose season has not been seen
     seasonal = rng.normal(size=(4, 2, 2, shape.seasonal)).astype(np.float32)
     g = Graph("middle")
     names = [g.input("c", np.float32, ["b", *common.shape[1:]]), g.input("s", np.float32, ["b", *seasonal.shape[1:]])]
@@ -240,6 +241,7 @@ def test_seasons_hold_the_value_of_the_day_before() -> None:
         )
     # two whole days on, the value of a day before is the value itself, and tomorrow's move is yesterday's
     assert common[0, 0, shape.lags + len(shape.medians) + 2] == pytest.approx(0.0, abs=1e-3)
+    assert common[0, 0, -1] == 0.0
     moves = [(values[len(values) - 25 + h] - values[len(values) - 25]) / scale[0, 0] for h in shape.horizons]
     np.testing.assert_allclose(seasonal[0, 0, :, 0], moves, atol=1e-3)
 
@@ -251,7 +253,8 @@ def test_an_unseen_entity_starts_from_the_usual_course() -> None:
     values = np.full((4, 10, 2), 7.0, np.float32) + np.arange(10, dtype=np.float32)[None, :, None]
     state = np.full((4, shape.memory), np.nan, np.float32)
     feed = {"window": values, "time": np.repeat(times(10)[None], 4, axis=0), "state_in": state}
-    seasonal, scale = session.run(["seasonal", "scale"], feed)
+    seasonal, scale, common = session.run(["seasonal", "scale", "common"], feed)
+    assert common[0, 0, -1] == 1.0
     expected = [(course[0, 9 + h] - course[0, 9]) / scale[0, 0] for h in shape.horizons]
     np.testing.assert_allclose(seasonal[0, 0, :, 0], expected, atol=1e-4)
 
@@ -259,7 +262,7 @@ def test_an_unseen_entity_starts_from_the_usual_course() -> None:
 def test_a_model_that_is_worse_than_the_last_value_is_not_used() -> None:
     shape = layout(1, seasons=(), horizons=(1, 3))
     bad = weights(shape, noise=0.0)
-    bad.linear[:, :, -1] = 6.0  # always far above
+    bad.linear[..., -1] = 6.0  # always far above
     history = np.stack([daily(12, noise=2.0)] * 2, axis=1)
     ts = times(len(history))
     made = Runner(shape, Parts(shape, (), bad, start(shape)))(history, ts)

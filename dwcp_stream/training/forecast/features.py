@@ -54,6 +54,8 @@ def add_features(g: Graph, window: str, time: str, state: str, shape: Layout, sh
     away = [g.mul(column, unit) for column in columns]
     away.append(_activity(g, off, unit, shape))
     away += _covariates(g, window, shape)
+    if shape.seasons:
+        away.append(memory.cold)
     common = g.clip(_stack(g, away, 2), -LIMIT, LIMIT)
     moves = [
         g.mul(g.sub(g.slice(part, 2, 1), g.slice(part, 2, 0, 1)), g.op("Unsqueeze", unit, g.ints(2)))

@@ -1,5 +1,6 @@
 """Fit the forecaster's weights: seasons and ridge by validation, the linear median, then the network."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +16,16 @@ from dwcp_stream.training.forecast.rows import F32, Mask, Table
 from dwcp_stream.training.forecast.sequence import Progress
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
-MOST_ROWS = 40_000
-"""Rows that the regression is solved on, evenly spaced."""
-EPOCHS, BATCH, RATE = 12, 256, 2e-3
+USUAL = 1e-3
+"""Ridge that seasons are compared at."""
+MOST_ROWS, LEAST_ROWS = 200_000, 4_000
+"""Rows that all regressions are solved on together, evenly spaced, and the least that each may have."""
+FEW = 60
+"""Fewer rows get no linear weights of their own."""
+EPOCHS, MOST_EPOCHS, STEPS = 12, 60, 600
+"""Passes over the rows, more of them where they are so few that there would be fewer steps than `STEPS`."""
+BATCHES, LEAST_BATCH, BATCH, RATE = 24, 32, 256, 2e-3
+"""Batches that a pass shall at least have, if they can be of 32 rows; largest batch; peak learning rate."""
 
 
 @dataclass(frozen=True)
@@ -51,39 +59,49 @@ def persistence_cost(table: Table, rows: Mask) -> F32:
 
 
 def linear(table: Table, train: Mask, mean: F32, spread: F32, shape: Layout, ridge: float) -> F32:
-    """Linear medians [Y, H, I + J + 1] of standardised features."""
-    rows = np.flatnonzero(train)
+    """Linear medians [2, Y, H, I + J + 1] of standardised features: of warm rows, and of cold ones.
+
+    A part with too few rows takes the other's weights.
+    """
     y, h = table.actual.shape[1:]
-    result = np.zeros((y, h, shape.common + shape.seasonal + 1), np.float32)
+    result = np.zeros((2, y, h, shape.common + shape.seasonal + 1), np.float32)
+    cold = network.is_cold(table.x, shape)
     for i in range(y):
+        parts = [np.flatnonzero(train & (cold[:, i] == state)) for state in (False, True)]
         for j in range(h):
-            known = rows[np.isfinite(table.actual[rows, i, j])]
-            known = known[np.linspace(0, len(known) - 1, min(len(known), MOST_ROWS)).astype(np.int64)]
-            if len(known) >= 8:
-                use = network.columns(shape, j)
-                X = ((table.x[known, i][:, use] - mean[i, use]) / spread[i, use]).astype(np.float64)
-                result[i, j] = fit_quantile(X, table.actual[known, i, j].astype(np.float64), ridge=ridge)
+            found = [_solve(table, rows, mean, spread, shape, ridge, (i, j)) for rows in parts]
+            for part in range(2):
+                chosen = found[part] if found[part] is not None else found[1 - part]
+                if chosen is not None:
+                    result[part, i, j] = chosen
     return result
 
 
-def linear_cost(table: Table, rows: Mask, weights: F32, mean: F32, spread: F32, shape: Layout) -> NDArray[np.float64]:
-    """Mean absolute error [Y, H] of linear medians over rows, as a share of what repeating the last value costs."""
-    made = network.linear_median(weights, (table.x[rows] - mean) / spread, shape)
-    error = np.abs(made - table.actual[rows])
-    known = np.isfinite(error)
-    cost = np.where(known, error, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return np.asarray(cost / persistence_cost(table, rows), np.float64)
+def _solve(
+    table: Table, rows: NDArray[np.int64], mean: F32, spread: F32, shape: Layout, ridge: float, at: tuple[int, int]
+) -> F32 | None:
+    i, j = at
+    known = rows[np.isfinite(table.actual[rows, i, j])]
+    if len(known) < FEW:
+        return None
+    most = min(40_000, max(LEAST_ROWS, MOST_ROWS // (len(shape.targets) * len(shape.horizons))))
+    known = known[np.linspace(0, len(known) - 1, min(len(known), most)).astype(np.int64)]
+    use = network.columns(shape, j)
+    X = ((table.x[known, i][:, use] - mean[i, use]) / spread[i, use]).astype(np.float64)
+    return fit_quantile(X, table.actual[known, i, j].astype(np.float64), ridge=ridge).astype(np.float32)
 
 
-def choose_ridge(table: Table, train: Mask, valid: Mask, shape: Layout) -> tuple[float, float]:
+def choose_ridge(
+    table: Table, train: Mask, valid: Mask, shape: Layout, ridges: tuple[float, ...] = RIDGES
+) -> tuple[float, float]:
     """Ridge with the smallest validation error, and that error as a share of persistence's (mean over Y and H)."""
     mean, spread = standardise(table, train)
-    costs = {
-        ridge: float(
-            linear_cost(table, valid, linear(table, train, mean, spread, shape, ridge), mean, spread, shape).mean()
-        )
-        for ridge in RIDGES
-    }
+    standard = ((table.x[valid] - mean) / spread).astype(np.float32)
+    cold, actual, unit = network.is_cold(table.x[valid], shape), table.actual[valid], persistence_cost(table, valid)
+    costs = {}
+    for ridge in ridges:
+        made = network.linear_median(linear(table, train, mean, spread, shape, ridge), standard, cold, shape)
+        costs[ridge] = float((np.nanmean(_known(np.abs(made - actual)), axis=0) / unit).mean())
     best = min(costs, key=lambda ridge: (costs[ridge], -ridge))
     return best, costs[best]
 
@@ -114,7 +132,7 @@ def fit_weights(
     ridge = choose_ridge(table, train, valid, shape)[0] if like is None else like.ridge
     median = linear(table, train, mean, spread, shape, ridge)
     standard = ((table.x - mean) / spread).astype(np.float32)
-    base = network.linear_median(median, standard, shape)
+    base = network.linear_median(median, standard, network.is_cold(table.x, shape), shape)
     unit = persistence_cost(table, train)
     with np.errstate(invalid="ignore"):
         widths = 1.5 * np.nanmedian(_known(np.abs(table.actual - base)[train]), axis=0)
@@ -124,10 +142,13 @@ def fit_weights(
         return {"x": standard[numbers], "base": base[numbers], "actual": table.actual[numbers], "unit": unit}
 
     judged = np.flatnonzero(valid)
+    batch = int(np.clip(train.sum() // BATCHES, LEAST_BATCH, BATCH))
+    batch = min(batch, int(train.sum()))
+    passes = min(MOST_EPOCHS, max(EPOCHS, math.ceil(STEPS / max(int(train.sum()) // batch, 1))))
     done = fitting.fit(
         start, network.loss, np.flatnonzero(train), judged, batches,
-        epochs=(epochs or EPOCHS) if like is None else like.epochs,
-        batch=min(BATCH, int(train.sum())), rate=RATE, seed=seed, progress=progress,
+        epochs=(epochs or passes) if like is None else like.epochs,
+        batch=batch, rate=RATE, seed=seed, progress=progress,
     )  # fmt: skip
     weights = Weights(mean, spread, median, done.params, np.ones(base.shape[1:], np.float32))
     gate = _gate(weights, table, base, valid, shape) if like is None else like.weights.gate

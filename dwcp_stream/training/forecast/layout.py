@@ -32,12 +32,26 @@ class Season:
 
 @dataclass(frozen=True)
 class Transform:
-    """How a target is seen: as it is, or as a logarithm of what is over `floor`; `low` and `high` bound forecasts."""
+    """How a target is seen.
+
+    Attributes
+    ----------
+    log, floor
+        Whether as its logarithm, and the least value that this is taken of.
+    low, high
+        Bounds of forecasts, in the target's unit.
+    step
+        Usual distance of two rows in training, as the target is seen: the scale until an entity has shown its own.
+    relative
+        Whether the usual courses are in units of the scale, because entities differ.
+    """
 
     log: bool
     floor: float
     low: float | None
     high: float | None
+    step: float = 1.0
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,13 @@ class Layout:
     @property
     def common(self) -> int:
         """Features of a target that all horizons share: I."""
-        return self.lags + len(self.medians) + 3 + 2 * len(self.covariates) + 2 * len(self.seasons)
+        seasons = 2 * len(self.seasons) + 1 if self.seasons else 0
+        return self.lags + len(self.medians) + 3 + 2 * len(self.covariates) + seasons
+
+    @property
+    def cold(self) -> float:
+        """Windows of an entity until its shortest season has been seen once; the last common feature says so."""
+        return min((s.seconds / self.step / self.stride for s in self.seasons), default=0.0)
 
     @property
     def seasonal(self) -> int:

@@ -17,25 +17,30 @@ SCALE_ROWS, LEVEL_ROWS = 64.0, 256.0
 SLOW = 0.25
 """Weight of the newest period in the slow mean."""
 JUMP = 8.0
-"""A step counts for at most so many scales, so that one odd sample does not widen everything."""
+"""A step counts for at most so many scales, so that one odd sample does not widen everything; and the scale is at
+least that part of the window's mean step, so that it soon follows a lasting change."""
+YOUNG, SHOWN = 16.0, 3.0
+"""Windows of an entity in which all steps count whole; steps in a window that tell of its scale."""
 SMALLEST = 1e-6
 """Smallest scale, as a share of the value: about what float32 can tell apart."""
 MAX_CATCH_UP = 32
 
 Shapes = tuple[NDArray[np.float32], ...]
-"""Per season the usual course [Y, slots], with mean 0, in transformed units."""
+"""Per season the usual course [Y, slots], in transformed units, or in scales where a transform is `relative`."""
 
 
 @dataclass(frozen=True)
 class Memory:
     """Names of values in the graph.
 
-    `scale`, `level` [B, Y]; `seasons` per season the newest and the slow value, each [B, Y, 1 + H] at the newest
-    row and at the horizons; `number` [B] int64 of the newest row; `out` [B, M] what is carried on.
+    `scale`, `level` [B, Y]; `cold` [B, Y] 1 while no season has been seen whole, else 0; `seasons` per season the
+    newest and the slow value, each [B, Y, 1 + H] at the newest row and at the horizons; `number` [B] int64 of the
+    newest row; `out` [B, M] what is carried on.
     """
 
     scale: str
     level: str
+    cold: str
     seasons: tuple[tuple[str, str], ...]
     number: str
     out: str
@@ -69,11 +74,17 @@ def add_memory(g: Graph, x: str, newest: str, time: str, state: str, shape: Layo
     moved = g.op("Abs", g.sub(new, before))
     moved_known = g.op("Not", g.is_nan(moved))
     floor = g.add(g.mul(g.op("Abs", held), g.const(SMALLEST)), g.const(1e-30))
-    scale = g.op("Max", g.where(warm, scale, _window_scale(g, x, t)), floor)
+    own, shown = _window_scale(g, x, t)
+    usual = g.const([transform.step for transform in shape.transforms])
+    first = g.where(g.op("Less", shown, g.const(SHOWN)), usual, own)
+    scale = g.op("Max", g.where(warm, scale, first), floor)
     weight = g.op("Max", g.op("Reciprocal", g.add(g.op("Max", count, g.const(0.0)), g.const(8.0))),
                   g.const(1.0 / SCALE_ROWS))  # fmt: skip
-    capped = g.op("Min", g.where(moved_known, moved, scale), g.mul(scale, g.const(JUMP)))
+    moved = g.where(moved_known, moved, scale)
+    young = g.op("Less", count, g.const(YOUNG))
+    capped = g.where(young, moved, g.op("Min", moved, g.mul(scale, g.const(JUMP))))
     scale = g.op("Max", g.add(scale, g.mul(weight, g.sub(capped, scale))), floor)
+    scale = g.op("Max", scale, g.mul(own, g.const(1.0 / JUMP)))
 
     weight = g.op("Max", g.op("Reciprocal", g.add(g.op("Max", count, g.const(0.0)), g.const(1.0))),
                   g.const(1.0 / LEVEL_ROWS))  # fmt: skip
@@ -82,6 +93,9 @@ def add_memory(g: Graph, x: str, newest: str, time: str, state: str, shape: Layo
     count = g.op("Max", count, g.const(0.0))
     count = g.where(unknown, count, g.op("Min", g.add(count, g.const(1.0)), g.const(1e6)))
 
+    relative = g.const([transform.relative for transform in shape.transforms], np.bool_)
+    unit = g.where(relative, scale, g.const(1.0))
+    cold = g.cast(g.op("LessOrEqual", count, g.const(shape.cold)), np.float32)
     seconds = g.take(time, 1, t - 1)
     number = _row_number(g, seconds, g.take(state, 1, 0), shape)
     kept = [g.op("Unsqueeze", g.cast(number, np.float32), g.ints(1))]
@@ -95,13 +109,13 @@ def add_memory(g: Graph, x: str, newest: str, time: str, state: str, shape: Layo
                 g.slice(state, 1, begin + part * size, begin + (part + 1) * size), -1, y, season.slots
             )
             slots = _Slots(g, shape, season)
-            start = slots.start(held, seconds, course)
+            start = slots.start(held, unit, seconds, course)
             current = g.where(g.op("Unsqueeze", warm, g.ints(2)), held_slots, start)
             pair.append(slots.read(current, seconds))
             kept.append(g.reshape(slots.write(current, x, time, rate), -1, size))
         seasons.append((pair[0], pair[1]))
         begin += 2 * size
-    return Memory(scale, level, tuple(seasons), number, g.concat(kept, axis=1))
+    return Memory(scale, level, cold, tuple(seasons), number, g.concat(kept, axis=1))
 
 
 class _Slots:
@@ -119,12 +133,12 @@ class _Slots:
         place = g.op("Floor", g.op("Mul", share, g.const(float(slots), np.float64)))
         return g.cast(g.op("Min", place, g.const(slots - 1.0, np.float64)), np.int64)
 
-    def start(self, held: str, seconds: str, course: NDArray[np.float32]) -> str:
+    def start(self, held: str, unit: str, seconds: str, course: NDArray[np.float32]) -> str:
         """Values [B, Y, slots] of an entity seen for the first time: the usual course through its newest value."""
         g = self.g
-        usual = g.const(course.T)  # [slots, Y]
-        here = g.op("Gather", usual, self.slot(seconds), axis=0)  # [B, Y]
-        return g.add(g.op("Unsqueeze", g.sub(held, here), g.ints(2)), g.const(course[None]))
+        here = g.op("Gather", g.const(course.T), self.slot(seconds), axis=0)  # [B, Y]
+        off = g.sub(g.const(course[None]), g.op("Unsqueeze", here, g.ints(2)))
+        return g.add(g.op("Unsqueeze", held, g.ints(2)), g.mul(off, g.op("Unsqueeze", unit, g.ints(2))))
 
     def read(self, values: str, seconds: str) -> str:
         """Values [B, Y, 1 + H] at the newest row and at the horizons after it."""
@@ -166,13 +180,13 @@ def fill_forward(g: Graph, x: str, rows: int) -> str:
     return x
 
 
-def _window_scale(g: Graph, x: str, rows: int) -> str:
-    """Mean absolute step [B, Y] over the window; 0 if no two rows in a row are known."""
+def _window_scale(g: Graph, x: str, rows: int) -> tuple[str, str]:
+    """Mean absolute step [B, Y] over the window, 0 if no two rows in a row are known; and how many there are."""
     moves = g.op("Abs", g.sub(g.slice(x, 1, 1), g.slice(x, 1, 0, rows - 1)))
     missing = g.is_nan(moves)
-    known = g.cast(g.op("Not", missing), np.float32)
+    count = running_sum(g, g.cast(g.op("Not", missing), np.float32), rows - 1)
     total = running_sum(g, g.where(missing, g.const(0.0), moves), rows - 1)
-    return g.div(total, g.op("Max", running_sum(g, known, rows - 1), g.const(1.0)))
+    return g.div(total, g.op("Max", count, g.const(1.0))), count
 
 
 def running_sum(g: Graph, x: str, rows: int) -> str:

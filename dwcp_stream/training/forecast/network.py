@@ -33,7 +33,8 @@ class Weights:
     mean, spread
         [Y, I + H * J] of the flattened features in training.
     linear
-        [Y, H, I + J + 1] of the standardised features of the horizon, the intercept last.
+        [2, Y, H, I + J + 1] of the standardised features of the horizon, the intercept last: first for entities whose
+        season has been seen, then for the others.
     network
         `first` W [Y, I + H * J, hidden], b [Y, 1, hidden]; `last` and `skip` W [Y, hidden or I + H * J, 3 * H],
         `last` b [Y, 1, 3 * H].
@@ -112,10 +113,15 @@ def export(g: Graph, common: str, seasonal: str | None, weights: Weights, shape:
     out = g.add(g.op("MatMul", hidden, g.const(_gated(net["last"]["W"], weights.gate))),
                 g.op("MatMul", rows, g.const(linear)))  # fmt: skip
     out = g.add(out, g.const(offset))
+    other = _difference(weights, shape)
+    more = g.add(g.op("MatMul", rows, g.const(other[:, :-1])), g.const(other[:, -1:]))
+    more = g.op("Transpose", more, perm=[1, 2, 0])  # [B, H, Y]
+    cold = g.slice(common, 2, shape.common - 1, shape.common) if shape.seasons else g.const(np.zeros((1, y, 1)))
+    is_cold_ = g.op("Greater", g.op("Transpose", cold, perm=[0, 2, 1]), g.const(0.5))  # [B, 1, Y]
     out = g.reshape(g.op("Transpose", out, perm=[1, 0, 2]), 0, y, h, 3)
     out = g.op("Transpose", out, perm=[0, 2, 1, 3])
     return (
-        g.take(out, 3, 0),
+        g.add(g.take(out, 3, 0), g.where(is_cold_, more, g.const(0.0))),
         g.smooth("Softplus", g.take(out, 3, 1), h, y),
         g.smooth("Softplus", g.take(out, 3, 2), h, y),
     )
@@ -125,16 +131,24 @@ def predict(weights: Weights, x: F32, shape: Layout) -> tuple[F32, F32, F32]:
     """Compute the same in numpy and jax from flattened raw features [N, Y, K]: each [N, Y, H]."""
     standard = (x - weights.mean) / weights.spread
     bend, lower, upper = (np.asarray(a) for a in forward(weights.network, standard))
-    return linear_median(weights.linear, standard, shape) + weights.gate * bend, lower, upper
+    return linear_median(weights.linear, standard, is_cold(x, shape), shape) + weights.gate * bend, lower, upper
 
 
-def linear_median(linear: F32, standard: F32, shape: Layout) -> F32:
-    """Median [N, Y, H] of the linear part alone, from standardised features [N, Y, K]."""
-    parts = [
-        np.einsum("nyk,yk->ny", standard[..., columns(shape, i)], linear[:, i, :-1]) + linear[:, i, -1]
-        for i in range(len(shape.horizons))
-    ]
-    return np.stack(parts, axis=2).astype(np.float32)
+def is_cold(x: F32, shape: Layout) -> NDArray[np.bool_]:
+    """Mask [N, Y] of raw features [N, Y, K] of entities whose season has not been seen whole."""
+    if not shape.seasons:
+        return np.zeros(x.shape[:2], bool)
+    return np.asarray(x[..., shape.common - 1] > 0.5)
+
+
+def linear_median(linear: F32, standard: F32, cold: NDArray[np.bool_], shape: Layout) -> F32:
+    """Median [N, Y, H] of the linear part alone, from standardised features [N, Y, K]; `cold` as of `is_cold`."""
+    result = np.empty((*cold.shape, len(shape.horizons)), np.float32)
+    for i in range(len(shape.horizons)):
+        used = standard[..., columns(shape, i)]
+        warm, other = (np.einsum("nyk,yk->ny", used, part[:, i, :-1]) + part[:, i, -1] for part in linear)
+        result[..., i] = np.where(cold, other, warm)
+    return result
 
 
 def _gated(last: Any, gate: F32) -> F32:
@@ -154,6 +168,17 @@ def _wide(weights: Weights, shape: Layout) -> tuple[F32, F32]:
     offset = np.array(weights.network["last"]["b"], np.float32).reshape(y, 1, h, 3)
     offset[..., 0] *= weights.gate[:, None, :]
     for i in range(h):
-        wide[:, columns(shape, i), i, 0] = weights.linear[:, i, :-1]
-        offset[:, 0, i, 0] += weights.linear[:, i, -1]
+        wide[:, columns(shape, i), i, 0] = weights.linear[0, :, i, :-1]
+        offset[:, 0, i, 0] += weights.linear[0, :, i, -1]
     return wide.reshape(y, inputs, 3 * h), offset.reshape(y, 1, 3 * h)
+
+
+def _difference(weights: Weights, shape: Layout) -> F32:
+    """Return by what cold entities' linear weights differ, [Y, K + 1, H], the intercept last."""
+    y, inputs = weights.mean.shape
+    result = np.zeros((y, inputs + 1, len(shape.horizons)), np.float32)
+    change = weights.linear[1] - weights.linear[0]
+    for i in range(len(shape.horizons)):
+        result[:, columns(shape, i), i] = change[:, i, :-1]
+        result[:, -1, i] = change[:, i, -1]
+    return result

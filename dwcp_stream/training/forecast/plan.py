@@ -136,11 +136,10 @@ def own_period(grid: Grid, train: Ints, shape: Layout) -> int | None:
 def usual_courses(shape: Layout, grid: Grid, train: Ints) -> Shapes:
     """Mean course of each season over training rows, [Y, slots] each.
 
-    Several entities have one in common only where their values are logarithms, that is, where they vary by shares;
-    otherwise each starts flat and learns its own.
+    An entity's course is what is left when the mean of each period is taken away. Where entities differ in size (see
+    `Transform.relative`) it is put in units of the entity's mean step, which is what the graph's scale estimates.
     """
     groups = by_entity(grid, train)
-    shared = np.array([t.log or len(groups) == 1 for t in shape.transforms])
     courses = []
     for season in shape.seasons:
         sums = np.zeros((len(shape.targets), season.slots))
@@ -152,14 +151,17 @@ def usual_courses(shape: Layout, grid: Grid, train: Ints) -> Shapes:
             period -= period.min()
             for i, column in enumerate(values.T):
                 known = np.isfinite(column)
+                steps = np.abs(np.diff(column))
+                steps = steps[np.isfinite(steps)]
+                unit = float(steps.mean()) if shape.transforms[i].relative and len(steps) else 1.0
+                if not known.any() or unit == 0.0:
+                    continue
                 n = np.bincount(period[known])
                 mean = np.bincount(period[known], column[known]) / np.maximum(n, 1)
-                off = column[known] - mean[period[known]]
+                off = (column[known] - mean[period[known]]) / unit
                 sums[i] += np.bincount(slot[known], off, season.slots)
                 counts[i] += np.bincount(slot[known], minlength=season.slots)
-        course = sums / np.maximum(counts, 1)
-        course = np.where(shared[:, None], course - course.mean(axis=1, keepdims=True), 0.0)
-        courses.append(course.astype(np.float32))
+        courses.append((sums / np.maximum(counts, 1)).astype(np.float32))
     return tuple(courses)
 
 
@@ -193,7 +195,13 @@ def _transform(grid: Grid, train: Ints, column: int, name: str, low: float | Non
             if len(own):
                 ratios.append(np.quantile(own, 0.99) / np.quantile(own, 0.01))
     log = bool(ratios) and float(np.median(ratios)) >= WIDE
-    return Transform(log, float(np.float32(0.1 * known.min())) if log else 0.0, low, high)
+    floor = float(np.float32(0.1 * known.min())) if log else 0.0
+    groups = by_entity(grid, train)
+    seen = [np.log(grid.values[rows, column]) if log else grid.values[rows, column] for rows in groups]
+    steps = [float(np.nanmean(np.abs(np.diff(own)))) for own in seen if np.isfinite(np.diff(own)).any()]
+    moving = [step for step in steps if step > 0]
+    usual = float(np.median(moving)) if moving else max(1e-6 * float(np.abs(known).mean()), 1e-30)
+    return Transform(log, floor, low, high, usual, relative=not log and len(groups) > 1)
 
 
 def _autocorrelation(x: NDArray[np.float64]) -> NDArray[np.float64]:

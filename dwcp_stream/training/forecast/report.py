@@ -28,7 +28,10 @@ actuals in [q10, q90], aimed at 80 %; skill is the share of the other forecast's
 The baselines: the last value, the value a season before (a day where no season was found), a linear autoregression
 on the window's rows, and the window's mean. A high correlation is no merit by itself: that of the last value is
 beside it in the metrics. The figures are of the model fitted on the training part; what is published has the same
-settings and the weights of a fit on all rows, which no rows are left to judge."""
+settings and the weights of a fit on all rows, which no rows are left to judge. Known entities come with the memory
+of their earlier rows, new ones with that of theirs; "from an empty memory" is the same test time begun by itself, as
+in a backtest of a file of its own: the first season is then unknown."""
+NEW = "all entities, from an empty memory"
 Result = dict[str, Any]
 
 
@@ -65,6 +68,9 @@ def write_report(
     sets = {name: mask for name, mask in sets.items() if mask.any()}
     actual = later_values(grid, parted.rows, shape).astype(np.float64)
     results = {name: _errors(mask, actual, made["quantiles"], baselines, shape) for name, mask in sets.items()}
+    if sets:
+        everyone = np.logical_or.reduce(list(sets.values()))
+        results[NEW] = _errors(everyone, actual, made["new"], baselines, shape)
     judged = np.logical_or.reduce(list(sets.values())) if sets else parted.test
     entities = compare_entities(grid, parted.rows, judged, actual, made["quantiles"], baselines["persistence"], shape)
     counts = ", ".join(f"{int(getattr(parted, p).sum())} {p}" for p in ("train", "valid", "test", "unknown"))
@@ -90,7 +96,7 @@ def write_report(
     metrics = plain(
         {
             **{
-                name.replace(" ", "_"): {f"{r['target']}+{r['horizon']}": r for r in result}
+                name.replace(",", "").replace(" ", "_"): {f"{r['target']}+{r['horizon']}": r for r in result}
                 for name, result in results.items()
             },
             "entities": {f"{e['target']}+{e['horizon']}": pooled(e) for e in entities},

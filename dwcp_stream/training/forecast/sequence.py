@@ -35,6 +35,7 @@ def run_sequence(
     state: int,
     names: Sequence[str],
     keep: NDArray[np.bool_] | None = None,
+    restart: int | None = None,
     progress: Progress = lambda _share: None,
 ) -> dict[str, NDArray[Any]]:
     """Run a graph over whole histories, its `state_out` fed back.
@@ -53,6 +54,8 @@ def run_sequence(
         Outputs wanted.
     keep
         [N], of which rows; None: all.
+    restart
+        Forget everything every so many windows, as if the entity were new.
     progress
         Called with the share done.
 
@@ -76,6 +79,8 @@ def run_sequence(
     values = np.ascontiguousarray(grid.values[:, list(columns)])
     wanted = [*names, "state_out"]
     for step in range(int(counts.max(initial=0))):
+        if restart is not None and step % restart == 0:
+            memory[:] = np.nan
         live = int(np.searchsorted(-counts, -step, side="left"))
         at = begins[:live] + step
         index = rows[at][:, None] + back

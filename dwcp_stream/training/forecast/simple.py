@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from dwcp_stream.training.dataset import Grid
 from dwcp_stream.training.forecast.fit import linear, standardise
 from dwcp_stream.training.forecast.layout import Layout
-from dwcp_stream.training.forecast.network import linear_median
+from dwcp_stream.training.forecast.network import is_cold, linear_median
 from dwcp_stream.training.forecast.plan import DAY, restored
 from dwcp_stream.training.forecast.rows import F32, Split, Table
 
@@ -41,7 +41,8 @@ def _autoregression(parted: Split, table: Table, shape: Layout) -> NDArray[np.fl
     use[: shape.lags] = True  # medians, level and covariates are the model's own
     lags = Table(np.where(use, lags.x, mean), lags.origin, lags.scale, lags.actual)
     weights: F32 = linear(lags, parted.train, mean, spread, bare, RIDGE)
-    return linear_median(weights, (lags.x - mean) / spread, bare).transpose(0, 2, 1).astype(np.float64)
+    made = linear_median(weights, (lags.x - mean) / spread, is_cold(lags.x, bare), bare)
+    return made.transpose(0, 2, 1).astype(np.float64)
 
 
 def _season_before(grid: Grid, parted: Split, shape: Layout, last: NDArray[np.float64]) -> NDArray[np.float64]:

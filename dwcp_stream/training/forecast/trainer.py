@@ -7,14 +7,15 @@ figures are of that model. What is published has the same settings, fitted on al
 
 import numpy as np
 
-from dwcp_stream.training.dataset import Grid, load_grid
-from dwcp_stream.training.forecast.fit import calibrate, choose_ridge, fit_weights
+from dwcp_stream.training.dataset import Grid, Ints, load_grid
+from dwcp_stream.training.forecast.fit import USUAL, Fitted, calibrate, choose_ridge, fit_weights
 from dwcp_stream.training.forecast.graph import Parts, build
 from dwcp_stream.training.forecast.judge import RESIDUAL_LIMIT
 from dwcp_stream.training.forecast.layout import Layout, Season
+from dwcp_stream.training.forecast.memory import Shapes
 from dwcp_stream.training.forecast.plan import aims, plan, season_choices, usual_courses
 from dwcp_stream.training.forecast.report import Trial, write_report
-from dwcp_stream.training.forecast.rows import F32, Split, make_table, split
+from dwcp_stream.training.forecast.rows import F32, Mask, Split, Table, add_cold, make_table, split
 from dwcp_stream.training.forecast.sequence import Progress, run_sequence
 from dwcp_stream.training.job import Candidate, Job
 from dwcp_stream.training.metrics import budget_threshold
@@ -46,7 +47,8 @@ def train_forecast(job: Job) -> Candidate:
     stream = job.stream
     label = job.binding.label or "label"
     grid = load_grid(stream, job.files, extra=(label,), entity=job.entity)
-    parted = split(grid, max(aims(stream, job.binding)[1]), stream.stride)
+    targets, horizons = aims(stream, job.binding)
+    parted = split(grid, max(horizons), stream.stride, len(targets))
     train_rows = parted.rows[parted.train]
     bare = plan(grid, job.binding, train_rows)
     job.progress(0.02, "choosing seasons")
@@ -54,23 +56,22 @@ def train_forecast(job: Job) -> Candidate:
     shape = bare.with_seasons(seasons)
     shapes = usual_courses(shape, grid, train_rows)
     job.progress(0.2, "features")
-    table = make_table(grid, parted.rows, shape, shapes, lambda s: job.progress(0.2 + 0.1 * s, "features"))
-    fitted = fit_weights(
-        table, parted.train, parted.valid, shape,
-        seed=job.seed, epochs=job.epochs, progress=lambda s: job.progress(0.3 + 0.2 * s, "training"),
-    )  # fmt: skip
+    table = make_table(grid, parted.rows, shape, shapes, lambda s: job.progress(0.2 + 0.05 * s, "features"))
+    fitted = _fit(job, grid, parted, table, parted.train, shape, shapes, None, (0.25, 0.5))
     parts = Parts(shape, shapes, fitted.weights, calibrate(fitted.weights, table, parted.valid, shape))
-    made = run(grid, parted, parts, lambda s: job.progress(0.5 + 0.15 * s, "judging"))
+    made = run(grid, parted.rows, parts, lambda s: job.progress(0.5 + 0.1 * s, "judging"))
+    judged = parted.test | parted.unknown
+    made["new"] = np.full_like(made["quantiles"], np.nan)
+    made["new"][judged] = run(grid, parted.rows[judged], parts, lambda s: job.progress(0.6 + 0.05 * s, "judging"))[
+        "quantiles"
+    ]
     threshold = choose_threshold(grid, parted, made["score"], label)
     made["score"] /= np.float32(threshold)
 
     final_shapes = usual_courses(shape, grid, parted.rows)
-    everything = make_table(grid, parted.rows, shape, final_shapes, lambda s: job.progress(0.65 + 0.1 * s, "features"))
-    final = fit_weights(
-        everything, parted.fitted & np.isfinite(everything.actual).any(axis=(1, 2)), parted.valid, shape,
-        seed=job.seed, epochs=job.epochs, progress=lambda s: job.progress(0.75 + 0.2 * s, "training on all rows"),
-        like=fitted,
-    )  # fmt: skip
+    everything = make_table(grid, parted.rows, shape, final_shapes, lambda s: job.progress(0.65 + 0.05 * s, "features"))
+    known = np.isfinite(everything.actual).any(axis=(1, 2))
+    final = _fit(job, grid, parted, everything, known, shape, final_shapes, fitted, (0.7, 0.95))
     report, plots, metrics = write_report(job, grid, parted, table, fitted, parts, made, trials, label)
     published = Parts(shape, final_shapes, final.weights, parts.start, threshold)
     columns = [stream.field_index(name) for name in shape.fields]
@@ -91,6 +92,30 @@ def train_forecast(job: Job) -> Candidate:
     )
 
 
+def _fit(
+    job: Job,
+    grid: Grid,
+    parted: Split,
+    table: Table,
+    use: Mask,
+    shape: Layout,
+    shapes: Shapes,
+    like: Fitted | None,
+    share: tuple[float, float],
+) -> Fitted:
+    """Fit weights on some rows, and on the same as they are to a new entity; `like` as for `fit_weights`."""
+    middle, end = share[0] + 0.05, share[1]
+    longer, used = add_cold(
+        table, grid, parted, use, shape, shapes, lambda s: job.progress(share[0] + 0.05 * s, "features")
+    )
+    valid = np.zeros(len(used), bool)
+    valid[: len(use)] = parted.valid
+    return fit_weights(
+        longer, used, valid, shape, seed=job.seed, epochs=job.epochs, like=like,
+        progress=lambda s: job.progress(middle + (end - middle) * s, "training"),
+    )  # fmt: skip
+
+
 def choose_seasons(grid: Grid, parted: Split, bare: Layout) -> tuple[tuple[Season, ...], list[Trial]]:
     """Return the plainest set of seasons that no richer one beats by more than `GAIN` on validation rows."""
     keep = _some(grid, parted)
@@ -100,7 +125,7 @@ def choose_seasons(grid: Grid, parted: Split, bare: Layout) -> tuple[tuple[Seaso
     for seasons in season_choices(bare, grid, rows[train]):
         shape = bare.with_seasons(seasons)
         table = make_table(grid, rows, shape, usual_courses(shape, grid, rows[train]))
-        ridge, cost = choose_ridge(table, train, valid, shape)
+        ridge, cost = choose_ridge(table, train, valid, shape, (USUAL,))
         trials.append(Trial(seasons, ridge, cost))
     best = trials[0]
     for trial in trials[1:]:
@@ -109,11 +134,11 @@ def choose_seasons(grid: Grid, parted: Split, bare: Layout) -> tuple[tuple[Seaso
     return best.seasons, trials
 
 
-def run(grid: Grid, parted: Split, parts: Parts, progress: Progress) -> dict[str, F32]:
-    """Quantiles [N, H, Y, 3] and score [N] of all windows, run in order as the daemon would."""
+def run(grid: Grid, rows: Ints, parts: Parts, progress: Progress) -> dict[str, F32]:
+    """Quantiles [N, H, Y, 3] and score [N] of windows, run in order as the daemon would from the first of them on."""
     shape = parts.shape
     return run_sequence(
-        build(parts), grid, parted.rows, [grid.stream.field_index(name) for name in shape.fields],
+        build(parts), grid, rows, [grid.stream.field_index(name) for name in shape.fields],
         window=shape.window, state=shape.state, names=("quantiles", "score"), progress=progress,
     )  # fmt: skip
 
