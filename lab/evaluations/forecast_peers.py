@@ -2,7 +2,7 @@
 
 All but AutoETS are plain numpy. The rules may look at the entity's training part where the task has one: a value of
 a day before the first test row is there. AutoETS is chosen and fitted on the training part once per series, then
-rolled on without refitting; because one step of it takes milliseconds, it is asked at evenly spaced rows only.
+rolled on without refitting, at evenly spaced rows.
 """
 
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ from lab.evaluations.forecast_sets import Task
 
 Floats = NDArray[np.float64]
 ORDER = 12
-ORIGINS = 60
+ORIGINS = 300
 """Rows of a series that AutoETS is asked at."""
 HISTORY = 1500
 """Newest rows that AutoETS is fitted and rolled on."""
@@ -32,8 +32,10 @@ def seasonal_naive(series: Series, horizon: int, season: int) -> Floats:
     return np.where(at >= 0, series.history[np.maximum(at, 0)], series.last)
 
 
-def autoregression(series: Series, horizon: int, first: int) -> Floats:
+def autoregression(series: Series, horizon: int, first: int, season: int = 0) -> Floats:
     """Least squares on the newest 12 rows, fitted for this horizon on the rows before `first`.
+
+    With a `season` (in rows, longer than the horizon) also on the rows a season before the newest and the target row.
 
     Parameters
     ----------
@@ -42,14 +44,15 @@ def autoregression(series: Series, horizon: int, first: int) -> Floats:
     horizon, first
         Rows ahead; position of the first row that must not be looked at.
     """
-    lags = np.arange(ORDER)
-    fitted = np.arange(ORDER - 1, first - horizon)
+    lags = np.r_[np.arange(ORDER), [season, season - horizon] if season else []].astype(np.int64)
+    oldest = int(lags.max())
+    fitted = np.arange(oldest, first - horizon)
     if len(fitted) < 4 * ORDER:
         return series.last
     unit = max(float(np.std(series.history[:first])), 1e-12)
     X = np.c_[series.history[fitted[:, None] - lags] / unit, np.ones(len(fitted))]
     weights = np.linalg.lstsq(X, series.history[fitted + horizon] / unit, rcond=None)[0]
-    origin = np.maximum(series.origin, ORDER - 1)
+    origin = np.maximum(series.origin, oldest)
     return unit * (np.c_[series.history[origin[:, None] - lags] / unit, np.ones(len(origin))] @ weights)
 
 

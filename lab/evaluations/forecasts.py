@@ -68,6 +68,7 @@ def forecasts_of(task: Task, series: list[Series], horizon: int) -> dict[str, li
         "persistence": peers.persistence,
         "seasonal naive": lambda s: peers.seasonal_naive(s, horizon, task.season),
         "AR(12)": lambda s: peers.autoregression(s, horizon, first_row(task, s)),
+        "AR(12), day before": lambda s: peers.autoregression(s, horizon, first_row(task, s), task.season),
     }
     return {name: [way(s) for s in series] for name, way in ways.items()}
 
@@ -114,7 +115,7 @@ def render(results: list[dict[str, Any]]) -> str:
                 f"than persistence, {h['worse_significantly']} significantly worse, coverage {h['coverage']:.3f}"
             )
             lines += [
-                f"  {name:<16} MAPE {f['mape']:6.2f} %  correlation {f['correlation']:.4f}  skill {f['skill']:+.3f} "
+                f"  {name:<19} MAPE {f['mape']:6.2f} %  correlation {f['correlation']:.4f}  skill {f['skill']:+.3f} "
                 f"({f['skill_95'][0]:+.3f} to {f['skill_95'][1]:+.3f})"
                 for name, f in h["forecasts"].items()
             ]

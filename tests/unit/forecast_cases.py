@@ -53,7 +53,8 @@ def weights(shape: Layout, seed: int = 0, *, noise: float = 0.1) -> network.Weig
 def start(shape: Layout, edge: float = -0.1) -> Start:
     """Start of entities: the model is trusted, intervals as they are."""
     size = (len(shape.horizons), len(shape.targets))
-    return Start(np.full(size, edge, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32))
+    nothing = np.zeros(size, np.float32)
+    return Start(np.full(size, edge, np.float32), np.full(size, 50.0, np.float32), nothing, nothing)
 
 
 def flat(shape: Layout) -> tuple[np.ndarray, ...]:

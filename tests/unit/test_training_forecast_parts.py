@@ -97,13 +97,15 @@ def test_plan_chooses_logarithms_covariates_and_seasons(tmp_path) -> None:
     rng = np.random.default_rng(4)
     n = 24 * 12
     driver = rng.normal(0, 1, n)
-    spread = np.exp(daily(12, noise=0.1, level=0.0) / 10)
+    spread = np.exp(daily(12, noise=0.1, level=0.0) / 20)
     a = spread * np.exp(0.3 * np.r_[0.0, np.cumsum(driver)[:-1]] / 10)
     defined = stream(Field(name="a"), Field(name="x"), Field(name="flat"), Field(name="w", vocabulary=("p", "q")))
     columns = {"a": a, "x": np.cumsum(driver), "flat": np.ones(n), "w": np.array(["p"] * n)}
     grid = grid_of(tmp_path, defined, {"one": columns})
     shape = plan.plan(grid, MODEL, grid.ends())
     assert shape.transforms[0].log
+    jumpy = grid_of(tmp_path, stream(Field(name="a")), {"one": {"a": np.exp(rng.normal(0, 1, n))}})
+    assert not plan.plan(jumpy, MODEL, jumpy.ends()).transforms[0].log
     assert shape.fields[0] == "a"
     assert "w" not in shape.fields
     assert "flat" not in shape.fields

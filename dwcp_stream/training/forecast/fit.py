@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dwcp_stream.training import fitting
 from dwcp_stream.training.forecast import network
-from dwcp_stream.training.forecast.judge import Start
+from dwcp_stream.training.forecast.judge import EDGE_LIMIT, Start
 from dwcp_stream.training.forecast.layout import Layout
 from dwcp_stream.training.forecast.network import Weights
 from dwcp_stream.training.forecast.regression import fit_quantile
@@ -20,6 +20,8 @@ USUAL = 1e-3
 """Ridge that seasons are compared at."""
 MOST_ROWS, LEAST_ROWS = 200_000, 4_000
 """Rows that all regressions are solved on together, evenly spaced, and the least that each may have."""
+PRIOR = (5.0, 50.0)
+"""Range of the number of forecasts that the validation's edge counts as."""
 FEW = 60
 """Fewer rows get no linear weights of their own."""
 EPOCHS, MOST_EPOCHS, STEPS = 12, 60, 600
@@ -159,17 +161,34 @@ def fit_weights(
 
 
 def calibrate(weights: Weights, table: Table, valid: Mask, shape: Layout) -> Start:
-    """Where unseen entities start: factors with which validation rows are covered, and the model's edge there."""
+    """Where unseen entities start: factors with which validation rows are covered, and the model's edge there.
+
+    The edge is the mean difference of errors plus its standard error: little validation data starts with the last
+    value, and counts for little beside what the entity itself shows.
+    """
     middle, lower, upper = network.predict(weights, table.x[valid], shape)
     actual = table.actual[valid]
     with np.errstate(invalid="ignore"):
         below, above = (middle - actual) / lower, (actual - middle) / upper
-        edge = np.clip(np.abs(actual - middle) - np.abs(actual), -10.0, 10.0)
+        came, told = (_distance(value, table.scale[valid], shape) for value in (actual, middle))
+        edge = np.clip(np.abs(came - told) - np.abs(came), -EDGE_LIMIT, EDGE_LIMIT)
     factors = [
         np.log(np.clip(np.nanquantile(_known(part), 0.9, axis=0), 0.05, 20.0)).T.astype(np.float32)
         for part in (below, above)
     ]
-    return Start(np.nanmean(_known(edge), axis=0).T.astype(np.float32), *factors)
+    # forecasts that overlap tell the same: an error of the mean that forgets it would be too small
+    count = np.maximum(np.isfinite(edge).sum(axis=0) / np.asarray(shape.horizons), 2.0)
+    cautious = np.nanmean(_known(edge), axis=0) + np.nanstd(_known(edge), axis=0) / np.sqrt(count)
+    prior = np.clip(count, *PRIOR).astype(np.float32)
+    return Start(cautious.T.astype(np.float32), prior.T, factors[0], factors[1])
+
+
+def _distance(away: F32, scale: F32, shape: Layout) -> F32:
+    """Measure distances [N, Y, H] from the last value, in scales [N, Y], as `judge` does in the graph."""
+    logs = np.array([t.log for t in shape.transforms])[:, None]
+    unit = scale[..., None]
+    grown = np.expm1(np.clip(away * unit, -10.0, 10.0)) / unit
+    return np.asarray(np.where(logs, grown, away), np.float32)
 
 
 def _gate(weights: Weights, table: Table, base: F32, valid: Mask, shape: Layout) -> F32:

@@ -23,8 +23,10 @@ TAIL = 0.1
 """Share of actuals that may lie under q10, and over q90."""
 REACH = 3.0
 """Bound of a factor's logarithm around its start."""
-PRIOR, PATIENCE = 50.0, 500.0
-"""Forecasts that the start of `edge` counts as, and over how many it forgets."""
+EDGE_LIMIT = 30.0
+"""One forecast moves the edge by at most so many scales."""
+PATIENCE = 500.0
+"""Forecasts over which `edge` forgets."""
 SIGMA = 1.2815515655446004
 """Half-width of an 80 % interval of a normal distribution, in standard deviations."""
 RESIDUAL_LIMIT = 50.0
@@ -32,9 +34,18 @@ RESIDUAL_LIMIT = 50.0
 
 @dataclass(frozen=True)
 class Start:
-    """Where an unseen entity starts, from validation rows: `edge` in scales, `lower` and `upper`; each [H, Y]."""
+    """Where an unseen entity starts, from validation rows; each [H, Y].
+
+    Attributes
+    ----------
+    edge, prior
+        In scales, and how many forecasts it counts as.
+    lower, upper
+        Logarithms of the factors.
+    """
 
     edge: F32
+    prior: F32
     lower: F32
     upper: F32
 
@@ -86,9 +97,10 @@ def add_judgement(g: Graph, newest: str, scale: str, number: str, state: str, sh
     low, middle, high, own, repeated = (g.take(made, 3, i) for i in range(PER_FORECAST))
     actual = g.where(settled, actual, middle)
 
-    worse = g.sub(g.op("Abs", g.sub(actual, own)), g.op("Abs", g.sub(actual, repeated)))
-    worse = g.clip(g.div(worse, g.op("Unsqueeze", scale, g.ints(1))), -10.0, 10.0)
-    weight = g.op("Max", g.op("Reciprocal", g.add(g.op("Max", seen, g.const(0.0)), g.const(PRIOR))),
+    came, told = (_distance(g, value, repeated, shape) for value in (actual, own))
+    worse = g.sub(g.op("Abs", g.sub(came, told)), g.op("Abs", came))
+    worse = g.clip(g.div(worse, g.op("Unsqueeze", scale, g.ints(1))), -EDGE_LIMIT, EDGE_LIMIT)
+    weight = g.op("Max", g.op("Reciprocal", g.add(g.op("Max", seen, g.const(0.0)), g.const(start.prior[None]))),
                   g.const(1.0 / PATIENCE))  # fmt: skip
     new_edge = g.where(settled, g.add(edge, g.mul(weight, g.sub(worse, edge))), edge)
     new_seen = g.where(settled, g.op("Min", g.add(seen, g.const(1.0)), g.const(1e6)), seen)
@@ -138,6 +150,20 @@ def _place(g: Graph, number: str, horizon: int, places: int) -> str:
     """Mask [B, places, 1] of where forecasts for a row number wait; none where that number is not followed."""
     at = g.op("Mod", number, g.const(horizon, np.int64))
     return g.op("Equal", g.const(np.arange(places)[None, :, None], np.int64), g.reshape(at, -1, 1, 1))
+
+
+def _distance(g: Graph, value: str, origin: str, shape: Layout) -> str:
+    """Distance [B, H, Y] of a value from the one that was repeated; of a logarithm as a share of that one.
+
+    What counts in the end are errors in the target's own unit, where a logarithm that is too high costs far more
+    than one that is too low.
+    """
+    away = g.sub(value, origin)
+    logs = [t.log for t in shape.transforms]
+    if not any(logs):
+        return away
+    grown = g.smooth("Exp", g.clip(away, -10.0, 10.0), len(shape.horizons), len(shape.targets))
+    return g.where(g.const(logs, np.bool_), g.sub(grown, g.const(1.0)), away)
 
 
 def _tracked(g: Graph, factor: str, missed: str, settled: str, start: Any) -> str:

@@ -19,6 +19,10 @@ from dwcp_stream.training.forecast.layout import Layout
 from dwcp_stream.training.graph import Graph
 
 HIDDEN = 32
+NARROWEST = 0.01
+"""Least half-width, in scales."""
+FARTHEST = 20.0
+"""A median moves by at most so many scales."""
 LEVELS = (0.1, 0.5, 0.9)
 Params = dict[str, Any]
 F32 = NDArray[np.float32]
@@ -83,7 +87,7 @@ def forward(params: Params, x: Any) -> tuple[Any, Any, Any]:
     skip = params["skip"]["W"].reshape(*rows.shape[::2], -1, 3).at[..., 0].set(0.0)  # the bend has no linear part
     out = hidden @ params["last"]["W"] + params["last"]["b"] + rows @ skip.reshape(params["skip"]["W"].shape)
     out = jnp.swapaxes(out, 0, 1).reshape(len(x), x.shape[1], -1, 3)
-    return out[..., 0], jax.nn.softplus(out[..., 1]), jax.nn.softplus(out[..., 2])
+    return out[..., 0], jax.nn.softplus(out[..., 1]) + NARROWEST, jax.nn.softplus(out[..., 2]) + NARROWEST
 
 
 @jax.jit
@@ -117,13 +121,13 @@ def export(g: Graph, common: str, seasonal: str | None, weights: Weights, shape:
     more = g.add(g.op("MatMul", rows, g.const(other[:, :-1])), g.const(other[:, -1:]))
     more = g.op("Transpose", more, perm=[1, 2, 0])  # [B, H, Y]
     cold = g.slice(common, 2, shape.common - 1, shape.common) if shape.seasons else g.const(np.zeros((1, y, 1)))
-    is_cold_ = g.op("Greater", g.op("Transpose", cold, perm=[0, 2, 1]), g.const(0.5))  # [B, 1, Y]
+    new = g.op("Greater", g.op("Transpose", cold, perm=[0, 2, 1]), g.const(0.5))  # [B, 1, Y]
     out = g.reshape(g.op("Transpose", out, perm=[1, 0, 2]), 0, y, h, 3)
     out = g.op("Transpose", out, perm=[0, 2, 1, 3])
     return (
-        g.add(g.take(out, 3, 0), g.where(is_cold_, more, g.const(0.0))),
-        g.smooth("Softplus", g.take(out, 3, 1), h, y),
-        g.smooth("Softplus", g.take(out, 3, 2), h, y),
+        g.clip(g.add(g.take(out, 3, 0), g.where(new, more, g.const(0.0))), -FARTHEST, FARTHEST),
+        g.add(g.smooth("Softplus", g.take(out, 3, 1), h, y), g.const(NARROWEST)),
+        g.add(g.smooth("Softplus", g.take(out, 3, 2), h, y), g.const(NARROWEST)),
     )
 
 
@@ -131,7 +135,8 @@ def predict(weights: Weights, x: F32, shape: Layout) -> tuple[F32, F32, F32]:
     """Compute the same in numpy and jax from flattened raw features [N, Y, K]: each [N, Y, H]."""
     standard = (x - weights.mean) / weights.spread
     bend, lower, upper = (np.asarray(a) for a in forward(weights.network, standard))
-    return linear_median(weights.linear, standard, is_cold(x, shape), shape) + weights.gate * bend, lower, upper
+    middle = linear_median(weights.linear, standard, is_cold(x, shape), shape) + weights.gate * bend
+    return np.clip(middle, -FARTHEST, FARTHEST), lower, upper
 
 
 def is_cold(x: F32, shape: Layout) -> NDArray[np.bool_]:

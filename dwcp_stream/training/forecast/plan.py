@@ -17,6 +17,8 @@ MAX_SLOTS, MAX_STATE = 288, 8192
 """Slots of a season, and numbers that one season may take in an entity's state."""
 WIDE = 2.0
 """A positive target is seen as a logarithm if its 99th percentile is so many times its first, within an entity."""
+ROUGH = 0.35
+"""But not if its logarithm moves by more than that from row to row: what is forecast too high is then far too high."""
 PERIODS = 3.0
 """Whole periods that an entity's training rows must span for a season to be tried."""
 PEAK = 0.3
@@ -194,7 +196,7 @@ def _transform(grid: Grid, train: Ints, column: int, name: str, low: float | Non
             own = own[np.isfinite(own)]
             if len(own):
                 ratios.append(np.quantile(own, 0.99) / np.quantile(own, 0.01))
-    log = bool(ratios) and float(np.median(ratios)) >= WIDE
+    log = bool(ratios) and float(np.median(ratios)) >= WIDE and _smooth(grid, train, column)
     floor = float(np.float32(0.1 * known.min())) if log else 0.0
     groups = by_entity(grid, train)
     seen = [np.log(grid.values[rows, column]) if log else grid.values[rows, column] for rows in groups]
@@ -202,6 +204,13 @@ def _transform(grid: Grid, train: Ints, column: int, name: str, low: float | Non
     moving = [step for step in steps if step > 0]
     usual = float(np.median(moving)) if moving else max(1e-6 * float(np.abs(known).mean()), 1e-30)
     return Transform(log, floor, low, high, usual, relative=not log and len(groups) > 1)
+
+
+def _smooth(grid: Grid, train: Ints, column: int) -> bool:
+    """Tell whether a positive target's logarithm moves by little from row to row."""
+    moves = [np.abs(np.diff(np.log(grid.values[rows, column]))) for rows in by_entity(grid, train)]
+    known = [float(np.nanmean(own)) for own in moves if np.isfinite(own).any()]
+    return bool(known) and float(np.median(known)) <= ROUGH
 
 
 def _autocorrelation(x: NDArray[np.float64]) -> NDArray[np.float64]:

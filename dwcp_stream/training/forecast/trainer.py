@@ -5,6 +5,8 @@ helps, intervals, threshold), the rest is the test; every fifth entity is left o
 figures are of that model. What is published has the same settings, fitted on all rows: the newest ones tell most.
 """
 
+import math
+
 import numpy as np
 
 from dwcp_stream.training.dataset import Grid, Ints, load_grid
@@ -24,8 +26,8 @@ from dwcp_stream.training.publish import reference
 BUDGET = 0.2
 """False alarms per entity and day that the threshold may cost in validation time."""
 MERGE = 10
-GAIN = 0.003
-"""Share of the validation error that a richer set of seasons must save."""
+GAIN, DOUBT = 0.003, 0.5
+"""Share of the validation error that a richer set of seasons must save; more by `DOUBT` over the root of its rows."""
 TRIAL_ENTITIES, TRIAL_ROWS = 8, 20_000
 """Entities, and windows of each, that seasons are chosen on."""
 DAY = 86_400.0
@@ -117,7 +119,7 @@ def _fit(
 
 
 def choose_seasons(grid: Grid, parted: Split, bare: Layout) -> tuple[tuple[Season, ...], list[Trial]]:
-    """Return the plainest set of seasons that no richer one beats by more than `GAIN` on validation rows."""
+    """Return the plainest set of seasons that no richer one beats by enough on validation rows."""
     keep = _some(grid, parted)
     rows = parted.rows[keep]
     train, valid = parted.train[keep], parted.valid[keep]
@@ -127,9 +129,9 @@ def choose_seasons(grid: Grid, parted: Split, bare: Layout) -> tuple[tuple[Seaso
         table = make_table(grid, rows, shape, usual_courses(shape, grid, rows[train]))
         ridge, cost = choose_ridge(table, train, valid, shape, (USUAL,))
         trials.append(Trial(seasons, ridge, cost))
-    best = trials[0]
+    best, gain = trials[0], GAIN + DOUBT / math.sqrt(max(int(valid.sum()), 1))
     for trial in trials[1:]:
-        if trial.cost < best.cost * (1.0 - GAIN):
+        if trial.cost < best.cost * (1.0 - gain):
             best = trial
     return best.seasons, trials
 
