@@ -90,8 +90,9 @@ def figures(series: list[Series], horizon: int, forecasts: dict[str, list[Floats
     Returns
     -------
     dict
-        Per forecast MAE, MAPE and correlation over all rows and the mean over entities of its MAE as a share of that
-        of the last value; for the model per-entity skill over the last value, tests and coverage.
+        Per forecast MAE, MAPE and correlation over all rows, the mean correlation within entities (over all rows it
+        is mostly that of their levels), and skill over the last value, pooled over entities; for the model also each
+        entity's skill, tests and coverage.
     """
     actual = np.concatenate([s.actual for s in series])
     last = np.array([np.abs(s.actual - s.last).mean() for s in series])
@@ -104,10 +105,17 @@ def figures(series: list[Series], horizon: int, forecasts: dict[str, list[Floats
             "mae": float(np.abs(values - actual).mean()),
             "mape": mape(actual, values),
             "correlation": correlation(actual, values),
+            "correlation_within": _within(series, made),
             "skill": pooled,
             "skill_95": [low, high],
         }
     return {"horizon": horizon, "rows": len(actual), "forecasts": table, **_entities(series, horizon)}
+
+
+def _within(series: list[Series], made: list[Floats]) -> float:
+    each = [correlation(s.actual, m) for s, m in zip(series, made, strict=True)]
+    known = [c for c in each if np.isfinite(c)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _entities(series: list[Series], horizon: int) -> dict[str, Any]:

@@ -41,8 +41,11 @@ def train_and_backtest(task: Task, folder: Path, seed: int) -> tuple[pl.DataFram
     Raises
     ------
     click.ClickException
-        If one of the commands fails.
+        If one of the commands fails, or the folder holds models of another run.
     """
+    if (folder / "models").exists():
+        # only a model's first version becomes champion by itself: the old one would be judged
+        raise click.ClickException(f"{folder} holds models already: give another --work")
     folder.mkdir(parents=True, exist_ok=True)
     streams = folder / "streams"
     streams.mkdir(exist_ok=True)
@@ -115,7 +118,8 @@ def render(results: list[dict[str, Any]]) -> str:
                 f"than persistence, {h['worse_significantly']} significantly worse, coverage {h['coverage']:.3f}"
             )
             lines += [
-                f"  {name:<19} MAPE {f['mape']:6.2f} %  correlation {f['correlation']:.4f}  skill {f['skill']:+.3f} "
+                f"  {name:<19} MAPE {f['mape']:6.2f} %  correlation {f['correlation']:.4f} "
+                f"(within {f['correlation_within']:.4f})  skill {f['skill']:+.3f} "
                 f"({f['skill_95'][0]:+.3f} to {f['skill_95'][1]:+.3f})"
                 for name, f in h["forecasts"].items()
             ]
