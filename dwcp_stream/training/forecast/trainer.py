@@ -72,7 +72,7 @@ def train_forecast(job: Job) -> Candidate:
 
     final_shapes = usual_courses(shape, grid, parted.rows)
     everything = make_table(grid, parted.rows, shape, final_shapes, lambda s: job.progress(0.65 + 0.05 * s, "features"))
-    known = np.isfinite(everything.actual).any(axis=(1, 2))
+    known: Mask = np.asarray(np.isfinite(everything.actual).any(axis=(1, 2)), np.bool_)
     final = _fit(job, grid, parted, everything, known, shape, final_shapes, fitted, (0.7, 0.95))
     report, plots, metrics = write_report(job, grid, parted, table, fitted, parts, made, trials, label)
     published = Parts(shape, final_shapes, final.weights, parts.start, threshold)
