@@ -16,7 +16,7 @@ from dwcp_stream.training.forecast.features import LIMIT, features_model
 from dwcp_stream.training.forecast.graph import Parts, build
 from dwcp_stream.training.forecast.layout import Season, Transform
 from dwcp_stream.training.forecast.regression import fit_quantile
-from dwcp_stream.training.forecast.rows import CUTS, split
+from dwcp_stream.training.forecast.rows import CUTS, add_cold, make_table, split
 from dwcp_stream.training.forecast.sequence import in_order
 from dwcp_stream.training.graph import Graph, to_bytes
 from tests.unit.forecast_cases import STEP, Runner, daily, flat, layout, start, table, times, weights
@@ -345,3 +345,32 @@ def test_results_do_not_depend_on_the_batch(irregular: bool) -> None:
         cut = run_batched(run, {name: np.ascontiguousarray(a[part]) for name, a in feed.items()})
         for name in names:
             np.testing.assert_array_equal(cut[name], whole[name][part], err_msg=name)
+
+
+def test_rows_of_new_entities_are_made_by_forgetting(tmp_path) -> None:
+    grid = grid_of(tmp_path, stream(Field(name="a")), {f"e{i}": {"a": daily(6, i)} for i in range(2)})
+    parted = split(grid, 3, 1, 1)
+    shape = plan.plan(grid, MODEL, parted.rows).with_seasons((Season(86_400.0, 24),))
+    shapes = plan.usual_courses(shape, grid, parted.rows)
+    once = make_table(grid, parted.rows, shape, shapes)
+    cold = network.is_cold(once.x, shape)[:, 0]
+    assert cold.sum() == 2 * 24
+    longer, used = add_cold(once, grid, parted, parted.train, shape, shapes, lambda _share: None)
+    added = longer.x[len(once.x) :]
+    assert len(added) > 50
+    assert used[len(once.x) :].all()
+    assert network.is_cold(added, shape).all()
+    assert np.array_equal(used[: len(once.x)], parted.train)
+    np.testing.assert_array_equal(longer.x[: len(once.x)], once.x)
+
+
+def test_an_error_of_a_logarithm_counts_in_the_targets_unit() -> None:
+    shape = layout(1, seasons=(), horizons=(1,), transforms=(Transform(True, 0.01, None, None),))
+    rng = np.random.default_rng(11)
+    values = np.exp(rng.normal(0, 0.05, 400))
+    drawn = weights(shape, noise=0.0)
+    drawn.linear[..., -1] = 12.0  # e to some scales: far too high in the target's unit
+    made = Runner(shape, Parts(shape, (), drawn, start(shape)))(np.stack([values] * 2, axis=1), times(400))
+    q50 = made["quantiles"][:, 0, 0, 1]
+    assert q50[0] > 1.3 * values[shape.window - 1]
+    np.testing.assert_allclose(q50[-50:], values[-50:], rtol=1e-4)

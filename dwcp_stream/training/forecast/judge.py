@@ -25,8 +25,8 @@ REACH = 3.0
 """Bound of a factor's logarithm around its start."""
 EDGE_LIMIT = 30.0
 """One forecast moves the edge by at most so many scales."""
-PATIENCE = 500.0
-"""Forecasts over which `edge` forgets."""
+PATIENCE = 2000.0
+"""Forecasts over which `edge` forgets: long, because a forecast's errors overlap those of its neighbours."""
 SIGMA = 1.2815515655446004
 """Half-width of an 80 % interval of a normal distribution, in standard deviations."""
 RESIDUAL_LIMIT = 50.0

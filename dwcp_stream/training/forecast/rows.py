@@ -50,11 +50,6 @@ class Split:
     test: Mask
     unknown: Mask
 
-    @property
-    def fitted(self) -> Mask:
-        """Everything that the published weights are fitted on in the end."""
-        return np.ones(len(self.rows), bool)
-
 
 @dataclass(frozen=True)
 class Table:

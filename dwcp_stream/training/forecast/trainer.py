@@ -6,6 +6,7 @@ figures are of that model. What is published has the same settings, fitted on al
 """
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 
@@ -67,12 +68,12 @@ def train_forecast(job: Job) -> Candidate:
     made["new"][judged] = run(grid, parted.rows[judged], parts, lambda s: job.progress(0.6 + 0.05 * s, "judging"))[
         "quantiles"
     ]
-    threshold = choose_threshold(grid, parted, made["score"], label)
+    threshold = choose_threshold(grid, parted, made["score"], label, shape.step * shape.stride)
     made["score"] /= np.float32(threshold)
 
     final_shapes = usual_courses(shape, grid, parted.rows)
     everything = make_table(grid, parted.rows, shape, final_shapes, lambda s: job.progress(0.65 + 0.05 * s, "features"))
-    known = np.isfinite(everything.actual).any(axis=(1, 2))
+    known: Mask = np.asarray(np.isfinite(everything.actual).any(axis=(1, 2)), np.bool_)
     final = _fit(job, grid, parted, everything, known, shape, final_shapes, fitted, (0.7, 0.95))
     report, plots, metrics = write_report(job, grid, parted, table, fitted, parts, made, trials, label)
     published = Parts(shape, final_shapes, final.weights, parts.start, threshold)
@@ -145,8 +146,12 @@ def run(grid: Grid, rows: Ints, parts: Parts, progress: Progress) -> dict[str, F
     )  # fmt: skip
 
 
-def choose_threshold(grid: Grid, parted: Split, score: F32, label: str) -> float:
-    """Lowest residual, in standard deviations, with at most `BUDGET` alarms per entity and day of validation."""
+def choose_threshold(grid: Grid, parted: Split, score: F32, label: str, step: float) -> float:
+    """Lowest residual, in standard deviations, with at most `BUDGET` alarms per entity and day of validation.
+
+    It is at least what a normal residual would need for that, a window being `step` seconds: validation time may be
+    too short to hold a single alarm that the budget allows.
+    """
     rows = parted.rows[parted.valid]
     labels = np.nan_to_num(np.asarray(grid.columns.get(label, np.zeros(len(grid.ts))), np.float64))[rows]
     quiet = ~(labels > 0) if (labels <= 0).any() else np.ones(len(rows), bool)
@@ -155,7 +160,8 @@ def choose_threshold(grid: Grid, parted: Split, score: F32, label: str) -> float
     found = budget_threshold(
         score[parted.valid].astype(np.float64), quiet, budget, merge=MERGE, group=grid.entity[rows]
     )
-    return float(np.clip(found * 1.001, 2.0, 0.9 * RESIDUAL_LIMIT))
+    least = NormalDist().inv_cdf(1.0 - 0.5 * min(BUDGET * step / DAY, 0.1))
+    return float(np.clip(found * 1.001, least, 0.9 * RESIDUAL_LIMIT))
 
 
 def severity(threshold: float) -> tuple[float, float, float]:
