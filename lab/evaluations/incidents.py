@@ -22,8 +22,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from dwcp_stream.cli.main import run
 from dwcp_stream.streams import StreamDefinition, load_stream
 from dwcp_stream.training.dataset import Grid, load_grid
-from dwcp_stream.training.incident.baselines import contenders, field_name
+from dwcp_stream.training.incident.baselines import FIELD, contenders, field_name
+from dwcp_stream.training.incident.data import IncidentData
 from dwcp_stream.training.incident.design import fit_design
+from dwcp_stream.training.incident.judging import judge
+from dwcp_stream.training.metrics import plain
 from lab.evaluations.incident_sets import LABEL, SETS, IncidentSet, Trial
 
 COLUMNS = ("roc_auc", "average_precision", "recall_at_5", "recall", "false_rate")
@@ -54,21 +57,28 @@ def judge_trial(stream: StreamDefinition, found: IncidentSet, trial: Trial, plac
     _command("backtest", str(test), "--stream", stream.name, "--models", str(models), "--scores", str(scores))
     before = load_grid(stream, [train], extra=[LABEL])
     after = load_grid(stream, [test], extra=[LABEL, *([trial.slices] if trial.slices else [])])
-    ends = after.ends()
-    ends = ends[np.isfinite(after.columns[LABEL][ends])]
-    verdicts = joined(after, ends, pl.read_csv(scores))
+    data = IncidentData(after, after.ends(), after.columns[LABEL][after.ends()])
+    known = np.flatnonzero(data.known)
+    verdicts = joined(after, data.ends[known], pl.read_csv(scores))
     seen = np.isfinite(verdicts)
-    ends, verdicts = ends[seen], verdicts[seen]
-    label = after.columns[LABEL][ends] > 0
-    slices = after.columns[trial.slices][ends] if trial.slices else np.full(len(ends), "")
-    judged = {"model": figures(label, verdicts, verdicts > 1.0, slices)}
-    judged |= baselines(stream, before, after, ends, slices, found.rule)
+    rows, verdicts = known[seen], verdicts[seen]
+    detectors = {"model": (verdicts, verdicts > 1.0), **baselines(stream, before, after, data.ends[rows], found.rule)}
+    slices = after.columns[trial.slices][data.ends[rows]] if trial.slices else np.full(len(rows), "")
     return {
-        "rows": len(ends),
-        "incident_rows": int(label.sum()),
+        "rows": len(rows),
+        "incident_rows": int(data.incident[rows].sum()),
         "unscored": int((~seen).sum()),
-        "detectors": judged,
+        "detectors": {
+            name: figures(data.incident[rows], score, alarm, slices) | in_time(data, rows, score, alarm)
+            for name, (score, alarm) in detectors.items()
+        },
     }
+
+
+def in_time(data: IncidentData, rows: np.ndarray, score: np.ndarray, alarm: np.ndarray) -> dict[str, Any]:
+    """Return how many incidents alarms found, and how long after their first row."""
+    numbers = judge(data, rows, score, alarm).numbers
+    return {name: numbers[name] for name in ("incidents", "incidents_found", "delay_median_seconds")}
 
 
 def joined(grid: Grid, ends: np.ndarray, scores: pl.DataFrame) -> np.ndarray:
@@ -111,38 +121,44 @@ def figures(label: np.ndarray, score: np.ndarray, alarm: np.ndarray, slices: np.
 
 
 def baselines(
-    stream: StreamDefinition, before: Grid, after: Grid, ends: np.ndarray, slices: np.ndarray, rule: str | None
-) -> dict[str, Any]:
-    """Fit the simple detectors on training rows; their alarms are at 5 % false positives of those."""
+    stream: StreamDefinition, before: Grid, after: Grid, ends: np.ndarray, rule: str | None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Fit the simple detectors on training rows: scores and alarms, these at 5 % false positives of those rows."""
     rows = before.ends()
     rows = rows[np.isfinite(before.columns[LABEL][rows])]
     old, new = before.values[rows], after.values[ends]
-    label, truth = before.columns[LABEL][rows] > 0, after.columns[LABEL][ends] > 0
+    label = before.columns[LABEL][rows] > 0
     design = fit_design(stream, old, before.entity[rows], ~label)
     columns = design.columns(stream)
-    scorers: dict[str, Any] = dict(contenders(design, old[:, columns], label))
-    judged = {}
-    for name, scorer in scorers.items():
+    detectors = {}
+    for name, scorer in contenders(design, old[:, columns], label).items():
         limit = np.quantile(scorer(old[:, columns])[~label], 0.95)
         score = scorer(new[:, columns])
-        full = f"{name}: {field_name(design, old[:, columns], label)}" if name == "best single field" else name
-        judged[full] = figures(truth, score, score > limit, slices)
+        full = f"{name}: {field_name(design, old[:, columns], label)}" if name == FIELD else name
+        detectors[full] = (score, score > limit)
     if rule is not None:
         at = stream.field_index(rule)
         limit = np.nanquantile(old[~label, at], 0.95)
-        judged[f"rule: {rule} alone"] = figures(truth, np.nan_to_num(new[:, at]), new[:, at] > limit, slices)
-    return judged
+        detectors[f"rule: {rule} alone"] = (np.nan_to_num(new[:, at]), new[:, at] > limit)
+    return detectors
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Write the results as Markdown."""
-    lines = ["| trial | detector | " + " | ".join(COLUMNS) + " | by |", "|" + "---|" * (len(COLUMNS) + 3)]
+    lines = ["| trial | detector | " + " | ".join([*COLUMNS, "found", "delay_s", "by"]) + " |"]
+    lines.append("|" + "---|" * (len(COLUMNS) + 5))
     for result in results:
         for name, numbers in result["detectors"].items():
             cells = [f"{numbers[column]:.3f}" for column in COLUMNS]
+            cells += [f"{numbers['incidents_found']} of {numbers['incidents']}", f"{numbers['delay_median_seconds']:g}"]
             by = ", ".join(f"{word} {part['recall_at_5']:.2f}" for word, part in numbers["by"].items())
             lines.append("| " + " | ".join([result["trial"], name, *cells, by]) + " |")
     return "\n".join(lines)
+
+
+def plain_json(found: dict[str, Any]) -> str:
+    """Write JSON with null where a number is not known."""
+    return json.dumps(plain({**found, "trials": [plain(trial) for trial in found["trials"]]}))
 
 
 def _command(*words: str) -> dict[str, Any]:
@@ -169,7 +185,7 @@ def main(*, data: Path, name: str, only: str | None, seed: int, as_json: bool) -
     unseen = [r["detectors"]["model"]["recall_at_5"] for r in results if r["trial"].startswith("unseen")]
     mean = float(np.mean(unseen)) if unseen else None
     if as_json:
-        click.echo(json.dumps({"set": name, "seed": seed, "mean_recall_at_5_unseen": mean, "trials": results}))
+        click.echo(plain_json({"set": name, "seed": seed, "mean_recall_at_5_unseen": mean, "trials": results}))
     else:
         click.echo(table(results))
         if mean is not None:

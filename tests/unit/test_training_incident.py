@@ -91,7 +91,7 @@ def follow(design: Design, u: np.ndarray) -> list[np.ndarray]:
             [np.sort(column[np.isfinite(column)])[(n - 1) // 2] for column, n in zip(window.T, count, strict=True)]
         )
         usual = (np.nansum(np.abs(window - first), axis=0) + PRIOR * typical) / (count + PRIOR)
-        young = weight < design.window
+        young = (weight < design.window) & (count > 0)
         level = np.where(young, first, level)
         spread = np.maximum(np.where(young, usual, spread), 0.1 * typical)
         step = np.where(seen, u[end - 1], 0.0) - level
@@ -102,7 +102,7 @@ def follow(design: Design, u: np.ndarray) -> list[np.ndarray]:
         next_level = level + share / np.maximum(grown, 1.0) * bounded
         next_spread = spread + share / (grown + PRIOR) * (np.abs(bounded) - spread)
         level, spread = np.where(young, level, next_level), np.where(young, usual, next_spread)
-        weight = np.where(young, count, grown)
+        weight = np.where(young, np.maximum(count, weight + seen), grown)
         states.append(np.concatenate([level, spread, weight]))
     return states
 
@@ -117,6 +117,17 @@ def test_an_entitys_normal_follows_its_definition(stream: StreamDefinition, data
     assert first == 0, "the seed gives a complete first row"
     expected = follow(design, u)
     np.testing.assert_allclose(found[1:], expected[:-1], rtol=2e-3, atol=2e-3)
+
+
+def test_a_field_with_gaps_gets_a_long_memory_too(data: IncidentData, design: Design) -> None:
+    rows = np.flatnonzero(data.group == data.group[0])
+    ends = data.ends[rows]
+    values = data.grid.values.copy()
+    values[ends[::2]] = np.nan
+    grid = type(data.grid)(**{**vars(data.grid), "values": values})
+    state = StateSession(design).states(grid, ends, np.arange(len(ends)) == 0, np.array([len(ends) - 1]))
+    known = np.isfinite(values[ends[:-1]][:, design.columns(grid.stream)[:3]]).sum(axis=0)
+    np.testing.assert_allclose(state[0, 6:], known, rtol=0.05)
 
 
 def test_an_incident_hardly_moves_the_normal(design: Design, data: IncidentData) -> None:

@@ -21,10 +21,9 @@ TOP: Final = 3  # fields whose mean distance is a measure of its own
 
 @dataclass(frozen=True)
 class Column:
-    """One feature: its name, the fields it is made of (empty: all), and whether more of it is worse."""
+    """One feature: its name, and whether more of it is worse."""
 
     name: str
-    fields: tuple[str, ...]
     rising: bool = False
 
 
@@ -56,20 +55,20 @@ def add_features(g: Graph, scaled: Scaled, normal: Normal, words: str, design: D
     families = dict(_families(g, scaled, normal, design))
     for family, value in families.items():
         parts.append(value)
-        columns += [Column(f"{name} {family}", (name,)) for name in names]
+        columns += [Column(f"{name} {family}") for name in names]
     if design.gappy:
         parts.append(_missing(g, scaled, design.gappy))
-        columns += [Column(f"{names[p]} missing", (names[p],)) for p in design.gappy]
+        columns += [Column(f"{names[p]} missing") for p in design.gappy]
     for family in ("now", f"mean {design.lengths[0]}", f"spread {design.lengths[0]}"):
         if family in families:
             for measure, value in _over_fields(g, families[family], design.numeric):
                 parts.append(value)
-                columns.append(Column(f"all fields: {family}, {measure}", (), rising=True))
+                columns.append(Column(f"all fields: {family}, {measure}", rising=True))
     for number, codes in enumerate(design.words):
         name = design.fields[design.numeric + number]
         newest = g.slice(words, 1, number, number + 1)
         parts.append(g.cast(g.op("Equal", newest, g.const(np.array(codes, np.float32))), np.float32))
-        columns += [Column(f"{name} is word {code}", (name,)) for code in codes]
+        columns += [Column(f"{name} is word {code}") for code in codes]
     return g.concat(parts, 1), columns
 
 

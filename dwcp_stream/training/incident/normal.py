@@ -82,17 +82,17 @@ def add_normal(g: Graph, scaled: Scaled, state: str, design: Design) -> Normal:
     g, scaled
         Graph, and the values of `add_scaled`.
     state
-        [B, 3 P]: level, spread, weight; NaN for an entity that has none yet. Until a whole window of rows has
-        come, the normal is the window's median and the mean distance from it: one odd first row does no harm.
+        [B, 3 P]: level, spread, weight; NaN for an entity that has none yet. Until as many values as a window has
+        rows have come, the normal is the window's median and the mean distance from it: one odd first row does no harm.
     design
         Constants.
     """
     zero, one, typical = g.const(0.0), g.const(1.0), g.const(design.spread)
     held = [g.slice(state, 1, i * design.numeric, (i + 1) * design.numeric) for i in range(3)]
     level, spread, weight = (g.where(g.is_nan(x), zero, x) for x in held)
-    young = g.op("Less", weight, g.const(float(design.window)))
-
     middle, count = add_median(g, scaled, design.window)
+    few, some = g.op("Less", weight, g.const(float(design.window))), g.op("Greater", _row(g, count), zero)
+    young = g.op("And", few, some)
     distance = g.mul(g.op("Abs", g.sub(scaled.value, middle)), scaled.known)
     total = g.add(g.reduce("ReduceSum", distance, [1]), g.mul(typical, g.const(PRIOR)))
     first_spread = _row(g, g.div(total, g.add(count, g.const(PRIOR))))
@@ -114,7 +114,7 @@ def add_normal(g: Graph, scaled: Scaled, state: str, design: Design) -> Normal:
     after = [
         g.where(young, first_level, next_level),
         g.where(young, first_spread, next_spread),
-        g.where(young, _row(g, count), grown),
+        g.where(young, g.op("Max", _row(g, count), g.add(weight, seen)), grown),
     ]
     return Normal(level, spread, g.concat(after, 1))
 
