@@ -71,13 +71,15 @@ def settings_option(function: Callable[..., R]) -> Callable[..., R]:
         settings = load_settings(config_file)
         state = click.get_current_context().find_object(State)
         if state is not None:
-            from dwcp_stream.telemetry.logs import configure_logging
+            from dwcp_stream.telemetry.logs import configure_logging, log_to_stderr
             from dwcp_stream.telemetry.redact import Redactor, secrets_of
 
             state.redact = Redactor(secrets_of(settings)).text
             if state.debug:
                 settings = settings.model_copy(update={"log": settings.log.model_copy(update={"level": "debug"})})
                 configure_logging(settings.log, secrets=secrets_of(settings))
+            else:
+                log_to_stderr()
         return function(*args, settings=settings, **kwargs)
 
     return wrapper

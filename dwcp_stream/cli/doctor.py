@@ -87,17 +87,28 @@ def _streams(settings: Settings) -> "tuple[list[StreamDefinition], list[Finding]
 
 
 def _models(settings: Settings, streams: "Sequence[StreamDefinition]") -> "tuple[list[dict[str, Any]], list[Finding]]":
-    from dwcp_stream.diagnosis import problem
+    from dwcp_stream.diagnosis import Finding, problem
     from dwcp_stream.loading import bound_models
 
     loaded, findings = [], []
     for stream in streams:
         try:
-            loaded += [
-                {"stream": stream.name, "model": m.name, "version": m.version} for m in bound_models(settings, stream)
-            ]
+            models = bound_models(settings, stream)
         except DwcpError as error:
             findings.append(problem("models", error))
+            continue
+        loaded += [{"stream": stream.name, "model": m.name, "version": m.version} for m in models]
+        findings += [
+            Finding(
+                "note",
+                "models",
+                f"{settings.models_dir}: {model.name}",
+                "no version is published; a detector that learns as it goes stands in",
+                f"Train one: dwcp-stream train {stream.name} --data FILE; or check models_dir",
+            )
+            for model in models
+            if model.degraded
+        ]
     return loaded, findings
 
 

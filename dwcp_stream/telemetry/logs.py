@@ -21,6 +21,15 @@ NOISY = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access", "matplotlib",
 """Libraries that log much at level info; they are heard from warning on, and in full with debug."""
 
 
+def log_to_stderr() -> None:
+    """Let a command that logs little write it to stderr, for people: stdout is for its result."""
+    structlog.reset_defaults()
+    structlog.configure(
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
 def configure_logging(
     settings: LogSettings | None = None,
     *,

@@ -135,6 +135,16 @@ def test_doctor_names_a_broken_model_and_a_broken_definition(cli, tmp_path) -> N
     assert any(f["check"] == "streams" and "probe.toml" in f["where"] for f in report["findings"])
 
 
+def test_doctor_says_which_model_only_stands_in(cli, tmp_path) -> None:
+    cli("topics", "create")
+    (tmp_path / "models").rename(tmp_path / "elsewhere")
+    report = json.loads(cli("doctor", "--json"))
+    assert report["models"] == [{"stream": "probe", "model": probe.MODEL, "version": 0}]
+    (found,) = [f for f in report["findings"] if f["check"] == "models"]
+    assert (found["level"], found["where"]) == ("note", f"{tmp_path}/models: {probe.MODEL}")
+    assert "no version is published" in found["what"]
+
+
 def test_no_broker_is_one_line_on_stderr(cli) -> None:
     message = cli("topics", "list", code=1, DWCP_KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert "127.0.0.1:1: no broker answers" in message

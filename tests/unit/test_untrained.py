@@ -1,5 +1,6 @@
 """A stream nobody has trained a model for: what stands in, and that it remembers exactly."""
 
+import json
 import math
 
 import msgspec
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dwcp_stream.backtest import backtest, published
+from dwcp_stream.cli.main import run
 from dwcp_stream.errors import ConfigError, ModelError
 from dwcp_stream.loading import BoundModels, bound_models
 from dwcp_stream.pipeline import Pipeline
@@ -165,3 +167,15 @@ def test_a_fault_is_seen_before_anything_was_trained_and_said_to_be_seen_so(defi
     assert (during["model_version"], during["state"]) == (0, "degraded")
     assert during["fields"][0]["name"] == "cpu"
     assert len([a for a in alerts if a["action"] == "firing"]) <= 4, "noise alone hardly alerts"
+
+
+def test_that_nothing_is_trained_is_said_beside_the_result(define, tmp_path, capsys, monkeypatch):
+    define()
+    monkeypatch.setenv("DWCP_STREAMS_DIR", str(tmp_path))
+    monkeypatch.setenv("DWCP_MODELS_DIR", str(tmp_path / "models"))
+    file = tmp_path / "web.csv"
+    file.write_text("ts,cpu,memory\n" + "\n".join(f"{60 * t},{0.4 + t % 3 / 10},900" for t in range(40)))
+    assert run(["backtest", "servers", "--data", str(file), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["models"] == {"servers-anomaly": 0}
+    assert "no version is published" in said.err
