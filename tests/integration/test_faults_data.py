@@ -69,14 +69,14 @@ async def test_a_flood_of_poison_stops_nothing(site) -> None:
 
 async def test_more_entities_than_allowed(kafka, tmp_path, unique) -> None:
     site = Site(kafka.bootstrap, tmp_path, unique, max_entities=20)
-    telemetry = Telemetry(200, 120)
+    telemetry = Telemetry(200, 400)
     try:
         await site.create()
         await site.write(telemetry)
         reference = await site.reference()
-        run = await site.run(DWCP_MAX_POLL_RECORDS="300")
+        run = await site.run(DWCP_MAX_POLL_RECORDS="100", DWCP_THREADS="1", DWCP_CHECKPOINT_INTERVAL="0.1")
         run.start()
-        await run.processing(0.3)
+        await run.processing(0.1)
         run.workers[0].kill()
         assert await run.lag() > 0, "it was killed too late to show anything"
         run.start()

@@ -138,7 +138,7 @@ async def seen_all(run: Run, worker: WorkerProcess) -> bool:
 
 
 async def test_a_truncated_snapshot(filled, filled_site) -> None:
-    run = await filled_site.run(DWCP_MAX_POLL_RECORDS="500")
+    run = await filled_site.run(DWCP_MAX_POLL_RECORDS="200")
     first = run.start()
     await run.processing(0.4)
     assert await first.terminate() == 0, first.tail()
@@ -167,7 +167,7 @@ async def test_a_truncated_snapshot(filled, filled_site) -> None:
 
 async def test_a_partition_record_that_a_former_owner_wrote_late(filled, filled_site) -> None:
     """It was further, but its snapshots are gone: from its position on, all before would be missing."""
-    run = await filled_site.run(DWCP_MAX_POLL_RECORDS="500")
+    run = await filled_site.run(DWCP_MAX_POLL_RECORDS="200")
     first = run.start()
     await run.processing(0.4)
     assert await first.terminate() == 0, first.tail()

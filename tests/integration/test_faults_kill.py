@@ -89,12 +89,11 @@ def half_written(records) -> set[int]:
 
 
 async def test_killed_in_mid_checkpoint(site) -> None:
-    telemetry = Telemetry(6_000, 30)  # many entities, so that a checkpoint takes a while
+    telemetry, steps = Telemetry(6_000, 36), 6  # many entities, so that a checkpoint takes a while
     await site.create()
-    await site.write(telemetry)
     run = await site.run(DWCP_CHECKPOINT_INTERVAL="0.5")
-    caught = set()
-    for _ in range(6):
+    caught, written = set(), 0
+    while not caught and written < telemetry.steps:
         worker = run.start()
         await run.ready(worker)
         async with Growth(run, run.changelog) as growth:
@@ -103,13 +102,14 @@ async def test_killed_in_mid_checkpoint(site) -> None:
             async def grows(growth=growth, start=start) -> bool:
                 return await growth.size() > start
 
+            await site.write(telemetry, written, written + steps)
+            written += steps
             await wait_until(grows, lambda: f"a checkpoint\n{run.logs()}", every=0.0)
             worker.kill()
         caught = half_written(await read_topic(run.settings, run.changelog))
-        if caught:
-            break
     assert caught, "no kill came in the middle of a checkpoint"
     assert await run.lag() > 0, "it was killed too late to show anything"
+    await site.write(telemetry, written)
     run.start()
     final = await run.finish()
     assert_same(final, await site.reference())

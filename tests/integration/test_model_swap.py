@@ -113,9 +113,9 @@ def publish(site: Site, **how) -> int:
 
 async def test_killed_before_and_after_a_swap(site) -> None:
     """Three versions, a kill on each side of two activations, and the alias elsewhere whenever a worker starts."""
-    telemetry = Telemetry(200, 300)
+    telemetry = Telemetry(200, 700)
     await site.create()
-    await site.write(telemetry, 0, 150)
+    await site.write(telemetry, 0, 400)
     run = await site.run(DWCP_MAX_POLL_RECORDS="200", DWCP_MODELS_INTERVAL="0.05", DWCP_CHECKPOINT_INTERVAL="0.2")
     first = run.start()
     await alerting(run, first, 1)
@@ -133,7 +133,7 @@ async def test_killed_before_and_after_a_swap(site) -> None:
     third_from = {p: max(end, second_from[p]) for p, end in ends.items()}
     planned_from = {p: s[-1].offset for p, s in schedules.items()}
     assert planned_from == third_from, "what was in the log may have been scored already"
-    await site.write(telemetry, 150)
+    await site.write(telemetry, 400)
     await alerting(run, second, 3)
     second.kill()
     assert await run.lag() > sum((await run.ends(site.source)).values()) / 3, "both swaps are to be repeated"
