@@ -1,5 +1,6 @@
 """Parts of the default forecaster: regression, comparison, plan, split, and what the graph computes."""
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -8,6 +9,7 @@ from dwcp_stream.errors import PayloadError
 from dwcp_stream.registry.operators import parse_graph
 from dwcp_stream.scoring.batching import run_batched
 from dwcp_stream.scoring.session import make_session
+from dwcp_stream.streams.defaults import completed
 from dwcp_stream.streams.definition import Field, ModelBinding, StreamDefinition
 from dwcp_stream.training.dataset import Grid, load_grid
 from dwcp_stream.training.forecast import network, plan
@@ -126,8 +128,9 @@ def test_a_period_of_its_own_is_found(tmp_path) -> None:
 
 def test_targets_and_horizons_may_be_left_out() -> None:
     defined = stream(Field(name="a"), Field(name="c", kind="counter"), Field(name="w", vocabulary=("p",)))
-    assert plan.aims(defined, ModelBinding(name="m", task="forecast")) == (("a",), (1,))
-    assert plan.aims(defined, MODEL) == (("a",), (1, 3))
+    for binding, horizons in ((ModelBinding(task="forecast"), (1,)), (MODEL, (1, 3))):
+        (filled,) = completed(msgspec.structs.replace(defined, models=(binding,)), says_models=True).models
+        assert (filled.targets, filled.horizons) == (("a",), horizons)
 
 
 def test_targets_without_numbers_are_refused(tmp_path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dwcp_stream.errors import PayloadError
-from dwcp_stream.streams.definition import ModelBinding, StreamDefinition
+from dwcp_stream.streams.definition import ModelBinding
 from dwcp_stream.training.dataset import Grid, Ints
 from dwcp_stream.training.forecast.layout import Layout, Season, Transform
 from dwcp_stream.training.forecast.memory import Shapes
@@ -25,12 +25,6 @@ PEAK = 0.3
 """Autocorrelation that the rows' own period must reach."""
 
 
-def aims(stream: StreamDefinition, binding: ModelBinding) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return targets and horizons of a binding: all gauges without words, one row ahead, where it names none."""
-    gauges = tuple(f.name for f in stream.fields if f.kind == "gauge" and not f.coded)
-    return binding.targets or gauges, binding.horizons or (1,)
-
-
 def plan(grid: Grid, binding: ModelBinding, train: Ints) -> Layout:
     """Choose everything but the seasons.
 
@@ -47,7 +41,7 @@ def plan(grid: Grid, binding: ModelBinding, train: Ints) -> Layout:
         If a target is a word, or has no value in the training rows.
     """
     stream = grid.stream
-    targets, horizons = aims(stream, binding)
+    targets, horizons = binding.targets, binding.horizons
     if not targets:
         raise PayloadError("no field can be forecast", where=binding.name, remedy="Name targets that are gauges")
     transforms = []

@@ -16,7 +16,7 @@ from dwcp_stream.training.forecast.graph import Parts, build
 from dwcp_stream.training.forecast.judge import RESIDUAL_LIMIT
 from dwcp_stream.training.forecast.layout import Layout, Season
 from dwcp_stream.training.forecast.memory import Shapes
-from dwcp_stream.training.forecast.plan import aims, plan, season_choices, usual_courses
+from dwcp_stream.training.forecast.plan import plan, season_choices, usual_courses
 from dwcp_stream.training.forecast.report import Trial, write_report
 from dwcp_stream.training.forecast.rows import F32, Mask, Split, Table, add_cold, make_table, split
 from dwcp_stream.training.forecast.sequence import Progress, run_sequence
@@ -40,7 +40,7 @@ def train_forecast(job: Job) -> Candidate:
     Parameters
     ----------
     job
-        Its binding may leave out targets (then all gauges) and horizons (then one row ahead).
+        Its binding names targets and horizons; loading a definition fills in what it leaves out.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def train_forecast(job: Job) -> Candidate:
     stream = job.stream
     label = job.binding.label or "label"
     grid = load_grid(stream, job.files, extra=(label,), entity=job.entity)
-    targets, horizons = aims(stream, job.binding)
+    targets, horizons = job.binding.targets, job.binding.horizons
     parted = split(grid, max(horizons), stream.stride, len(targets))
     train_rows = parted.rows[parted.train]
     bare = plan(grid, job.binding, train_rows)
