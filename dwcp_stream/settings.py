@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -34,6 +34,10 @@ SSL_PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
 
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
 """A bearer token as RFC 6750, section 2.1 has it; shorter ones can be guessed."""
+
+KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
+PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+"""Base64 of 32 bytes: the last digit has two bits to spare, which are 0."""
 
 _file: ContextVar[Mapping[str, Any] | None] = ContextVar("settings file", default=None)
 
@@ -158,6 +162,27 @@ class LogSettings(Section):
     )
 
 
+class ControlSettings(Section):
+    """Who may command workers through `dwcp.control`."""
+
+    keys: dict[str, str] = Field(
+        default_factory=dict,
+        description="Public Ed25519 keys by name, as `control keygen` prints them; without one the topic is not read.",
+    )
+
+    @field_validator("keys")
+    @classmethod
+    def _known(cls, keys: dict[str, str]) -> dict[str, str]:
+        for name, text in keys.items():
+            if not KEY_ID.fullmatch(name):
+                raise ValueError(f"the name {name[:100]!r} has other characters than A-Z a-z 0-9 . _ -, or is too long")
+            if not PUBLIC_KEY.fullmatch(text):
+                raise ValueError(
+                    f"{name} is not a public key: base64 of 32 bytes, as `dwcp-stream control keygen` prints it"
+                )
+        return keys
+
+
 class Settings(BaseSettings):
     """All settings. Use `load_settings` to read the file and the environment with errors made for people."""
 
@@ -169,6 +194,7 @@ class Settings(BaseSettings):
     topics: TopicSettings = Field(default_factory=TopicSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    control: ControlSettings = Field(default_factory=ControlSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",

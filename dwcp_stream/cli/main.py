@@ -27,6 +27,7 @@ COMMANDS = {
     "streams": "List the streams, or show one.",
     "models": "List, show and verify the models.",
     "topics": "List and create the topics.",
+    "control": "Command running workers, signed.",
     "bench": "Measure it beside other programs, in a source checkout.",
     "capacity": "Say how many workers and partitions a load needs.",
     "config": "Check the settings and the stream definitions.",

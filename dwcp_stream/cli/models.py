@@ -154,6 +154,23 @@ def rollback(name: str, settings: Settings, as_json: bool) -> None:
     _moved(repository, name, before, version, as_json)
 
 
+@command.command(
+    epilog="""\b
+Examples:
+  dwcp-stream models history
+  dwcp-stream models history node-gbt --json | jq '.moves[-1]'
+"""
+)
+@click.argument("name", required=False)
+@settings_option
+@json_option
+def history(name: str | None, settings: Settings, as_json: bool) -> None:
+    """Show who moved which alias, when, from which version to which, and why."""
+    from dwcp_stream.registry.history import read_history
+
+    emit({"moves": list(read_history(settings.models_dir, name))}, as_json, _render_history)
+
+
 def _of_stream(settings: Settings, name: str, which: str | int) -> "tuple[ModelRepository, StreamDefinition | None]":
     """Return the repository, and the definition of the stream that a version is made for, if it is here."""
     from dwcp_stream.registry import ModelRepository
@@ -247,6 +264,19 @@ def _render_list(result: dict[str, Any]) -> Any:
         facts = ("", "", f"[red]{escape(row['error']['what'])}[/red]") if broken else ()
         stream, task, trained = facts or (row["stream"], row["task"], row["trained_at"])
         table.add_row(row["name"], stream, task, versions, aliases, trained)
+    return table
+
+
+def _render_history(result: dict[str, Any]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not result["moves"]:
+        return "no alias has been moved"
+    table = Table("at", "by", "model", "alias", "from", "to", "why", box=None, header_style="bold")
+    for move in result["moves"]:
+        versions = (str(move.before or "none"), str(move.version or "none"))
+        table.add_row(move.at, escape(move.by), move.model, move.alias, *versions, escape(move.reason))
     return table
 
 

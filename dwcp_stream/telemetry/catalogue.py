@@ -15,14 +15,16 @@ MILLISECONDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # the reference's bucke
 
 LABELS = {
     "action": "firing, escalated or resolved",
-    "condition": "assigned, recovered, models or partitions",
+    "condition": "assigned, recovered, models, partitions, rights or control",
     "detector": "adwin, page_hinkley or psi",
     "error_type": "the bounded word of an error, as in logs and dead-letter headers",
     "horizon": "steps ahead, as in the stream's definition",
     "metric_name": "field that contributed most to an alert; the alert's name when there is no explanation",
     "model": "name of a model",
     "model_type": "name of a model (the reference's label for it)",
-    "outcome": "scored, warming_up, duplicate, late or invalid",
+    "outcome": "of a sample: scored, warming_up, duplicate, late or invalid; of a command: applied, failed, ignored,"
+    " past, or why it was refused: unsigned, unknown_key, bad_signature, malformed, foreign, untimed, expired,"
+    " replayed",
     "partition": "number of a partition of the stream's topic",
     "severity": "warning, critical or emergency",
     "stage": "of an error: receiving, processing, sending; of a chunk: the step that took the time",
@@ -226,6 +228,14 @@ CATALOGUE: tuple[Spec, ...] = (
         "Share of actuals between q10 and q90 in the last bucket.",
     ),
     Spec("dwcp_forecasts_missed_total", "counter", "forecasts", SMHT, "Forecasts whose actual never came."),
+    # Commands.
+    Spec(
+        "dwcp_control_commands_total",
+        "counter",
+        "records",
+        (*S, "outcome"),
+        "Records of the control topic by what became of them.",
+    ),
     # Drift.
     Spec("dwcp_drift_state", "gauge", "state", (*SM, "detector"), "0 stable, 1 warning, 2 drifted."),
     Spec(

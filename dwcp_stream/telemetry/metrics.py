@@ -162,6 +162,10 @@ class Metrics:
         """Count a version that could not be used."""
         self.count("dwcp_model_refusals_total", 1, stream, model)
 
+    def command(self, stream: str, outcome: str, number: int = 1) -> None:
+        """Count a record of the control topic; 0 creates the series."""
+        self.count("dwcp_control_commands_total", number, stream, outcome)
+
     def alert(  # its words in the order in which an alert gets them
         self, stream: str, model: str, action: str, severity: str, field: str, score: float
     ) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import runpy
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 import msgspec
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
@@ -20,8 +22,9 @@ from jsonschema import Draft7Validator
 from dwcp_stream.asyncapi.document import document, to_yaml
 from dwcp_stream.backtest import backtest
 from dwcp_stream.chunk import Chunk
+from dwcp_stream.control import Command, Promote, Rollback, SetLogLevel, sign
 from dwcp_stream.events import ModelAction, ModelEvent, rfc3339
-from dwcp_stream.kafka.catalogue import catalogue
+from dwcp_stream.kafka.catalogue import TIMESTAMPS, catalogue
 from dwcp_stream.loading import bound_models
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.registry.payload import build_model_event
@@ -37,7 +40,7 @@ FILE = ROOT / "docs/asyncapi.yaml"
 ETCD = ROOT / "tests/data/etcd/dev_r3.csv.gz"
 STREAMS = load_streams(ROOT / "config/streams")
 DOCUMENT = yaml.safe_load(FILE.read_text())
-NEVER_WRITTEN = {"feedback", "control"}
+NEVER_WRITTEN = {"feedback"}
 
 
 def resolve(reference: dict[str, str]) -> Any:
@@ -74,6 +77,7 @@ def test_every_topic_is_a_channel_as_it_is_made():
         spec = specs[binding["topic"]]
         config = dict(binding["topicConfiguration"])
         assert ",".join(config.pop("cleanup.policy")) == spec.cleanup
+        config |= {k: v for k, v in spec.config.items() if k == TIMESTAMPS}  # the binding cannot say it
         assert {k: str(v) for k, v in config.items()} == {k: v for k, v in spec.config.items() if k != "cleanup.policy"}
         assert (binding["partitions"], binding["replicas"]) == (spec.partitions, spec.replication)
 
@@ -167,6 +171,19 @@ def test_what_a_worker_says_of_models_is_as_the_document_says(action):
     assert not complain(validator(message["headers"]), {key: value.decode() for key, value in output.headers})
     assert not complain(schema_of("ModelEvent"), msgspec.json.decode(output.value))
     assert output.key == b"node-gbt"
+
+
+@pytest.mark.parametrize("action", [Promote("node-gbt", 2), Rollback("node-gbt", 2), SetLogLevel("debug")])
+def test_commands_are_as_the_document_says(action):
+    until = datetime(2030, 1, 1, tzinfo=UTC)
+    command = Command(key_id="alice", audience="*", sequence=7, not_after=until, action=action, reason="why")
+    signed = sign(command, Ed25519PrivateKey.generate())
+    message = resolve(DOCUMENT["channels"]["control"]["messages"]["Command"])
+    assert not complain(validator(message["headers"]), {key: str(value) for key, value in signed.headers})
+    assert not complain(schema_of("Command"), msgspec.json.decode(signed.value))
+    for key in ("key_id", "audience", "sequence", "not_after", "action"):
+        body = msgspec.json.decode(signed.value)
+        assert complain(schema_of("Command"), {k: v for k, v in body.items() if k != key}), key
 
 
 def test_a_message_that_is_not_as_the_document_says_is_noticed(published):

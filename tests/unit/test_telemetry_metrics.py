@@ -165,6 +165,7 @@ def test_every_method_makes_series_that_prometheus_can_read(metrics):
     metrics.model("node", "gbt", 3)
     metrics.swapped("node", "gbt", 4)
     metrics.refused("node", "gbt")
+    metrics.command("node", "applied")
     metrics.alert("node", "gbt", "firing", "warning", "x", 1.5)
     metrics.detection_latency("node", -0.1)
     metrics.drift("node", "gbt", "adwin", "drifted")
