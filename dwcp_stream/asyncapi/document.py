@@ -37,16 +37,13 @@ def document(streams: Iterable[StreamDefinition]) -> Plain:
         operations[f"watch-{stream.name}"] = _operation("receive", f"telemetry-{stream.name}")
     for topic in topics[len(streams) :]:
         name = topic.name.removeprefix(PREFIX)
-        message = MESSAGES.get(name)
-        if message is None:
-            channels[name] = _channel(topic, [], "Made with the other topics; nothing writes or reads it yet.")
-            continue
+        message = MESSAGES[name]
         messages[message.name] = _message(message, topic.key)
         channels[name] = _channel(topic, [message.name], message.summary)
         if message.types:
             operations[f"publish-{name}"] = _operation("send", name)
         else:
-            operations[f"obey-{name}"] = _operation("receive", name)
+            operations[f"read-{name}"] = _operation("receive", name)
     return {
         "asyncapi": "3.0.0",
         "info": {

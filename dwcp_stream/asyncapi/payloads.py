@@ -9,6 +9,7 @@ import msgspec
 from dwcp_stream import cloudevents, deadletters, pipeline
 from dwcp_stream.control import HEADER_KEY, HEADER_SIGNATURE, Command
 from dwcp_stream.events import Accuracy, Action, Alert, Drift, DriftState, ModelAction, ModelEvent, Prediction
+from dwcp_stream.realised import Feedback
 
 Schema = dict[str, Any]
 
@@ -27,7 +28,7 @@ REFERENCE = "#/components/schemas/{name}"
 class Message:
     """One kind of message: the type of its payload (None: any bytes), its event types, and headers of its own.
 
-    Without event types it is no CloudEvent: a command, which the daemon reads.
+    Without event types it is no CloudEvent: what people send.
     """
 
     name: str
@@ -91,6 +92,7 @@ MESSAGES = {
         ),
         ("source_key", "truncated_from"),
     ),
+    "feedback": Message("Feedback", "What an operator says of an alert, or of one that was missing.", Feedback, ()),
     "control": Message(
         "Command",
         "A signed command to workers.",
@@ -102,7 +104,7 @@ MESSAGES = {
         ),
     ),
 }
-"""Message by logical topic; a topic of the catalogue that is not here has no writer or reader yet."""
+"""Message by logical topic, all of the catalogue."""
 
 
 def message_schemas() -> dict[str, Schema]:

@@ -26,6 +26,8 @@ COMMANDS = {
     "evaluate": "Compare a model with simple rules on a file.",
     "streams": "List the streams, or show one.",
     "models": "List, show and verify the models.",
+    "accuracy": "Show how good forecasts and alerts were.",
+    "feedback": "Say whether an alert was right, or missing.",
     "topics": "List and create the topics.",
     "control": "Command running workers, signed.",
     "bench": "Measure it beside other programs, in a source checkout.",
