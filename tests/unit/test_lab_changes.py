@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from lab.evaluations import drift
 from lab.evaluations.changes import counts, main, median_test, onsets, summary
 
 
@@ -72,3 +73,25 @@ def test_the_evaluation_finds_a_clear_change(tmp_path):
     assert found["dwcp-stream default"]["recall"] == 1.0
     assert found["median of 3 rows, 4 robust deviations of 30"]["recall"] == pytest.approx(1.0)
     assert {"River ADWIN", "River PageHinkley", "dwcp-stream, nothing trained"} <= found.keys()
+
+
+def test_the_drift_evaluation_tells_quiet_from_shifted_and_takes_labels(tmp_path):
+    rng = np.random.default_rng(4)
+    values = levels(rng, [(100, 15 * 150), (110, 15 * 100)])
+    marks = [int(n == 15 * 150) for n in range(len(values))]
+    times = pl.from_epoch(pl.Series(np.arange(len(values)) * 240 + 1_700_000_000)).dt.strftime("%Y-%m-%d %H:%M:%S")
+    table = pl.DataFrame(
+        {"probe": [1] * len(values), "timestamp": times, "rtt_ms": values, "changepoint": marks}
+    ).write_csv()
+    (tmp_path / "ripe_rtt").mkdir()
+    with gzip.open(tmp_path / "ripe_rtt/ripe_rtt.csv.gz", "wb") as file:
+        file.write(table.encode())
+    done = CliRunner().invoke(drift.main, ["--data", str(tmp_path), "--repeats", "2", "--json"], catch_exceptions=False)
+    found = json.loads(done.stdout)
+    ours = {row["autocorrelation"]: row for row in found["simulated"] if row["detector"] == "DriftMonitor"}
+    assert ours[0.0]["shifts_found"] == 1.0
+    assert ours[0.6]["false_per_1000"] < 1.0
+    rows = {row["detector"]: row for row in found["ripe_rtt"]}
+    assert rows["DriftMonitor"]["lasting_changes"] == 1
+    assert rows["DriftMonitor"]["found_within_a_day"] == 1.0
+    assert rows["DriftMonitor"]["told_by_a_label"] == 1.0
