@@ -98,6 +98,7 @@ def command(
     from dwcp_stream.training.forecast_judging import judge_forecaster
     from dwcp_stream.training.judging import Options, judge_detector
     from dwcp_stream.training.peers.fitting import first_halves, own_files
+    from dwcp_stream.training.publish import data_hash
 
     if train_files and not peers:
         raise click.UsageError("--train says what to fit peers on: give --peers too")
@@ -124,7 +125,8 @@ def command(
                 if model.task == "forecast"
                 else judge_detector(model, grid, name, done, plots, options)
             )
-        result = {"model": model.name, "version": model.version, "task": model.task, **judged}
+        seen = model.manifest.data_sha256 == data_hash((*files, *more_files))
+        result = {"model": model.name, "version": model.version, "task": model.task, "trained_on_these": seen, **judged}
         if folder is not None and plots is not None:
             version = repository.root / model.name / str(model.version)
             words = _command_line(model.name, which, label, cause, seed, entity, peers=peers)

@@ -34,7 +34,7 @@ def summary(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[Row]]]
 
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Return what is to be said of one model's result in words."""
-    said = []
+    said = ["These are the files that the model was trained on: its figures flatter."] * result["trained_on_these"]
     peers = result.get("peers")
     if peers:
         said.append(f"Peers: {', '.join(peers['names']) or 'none'}; {peers['said']}.")
@@ -60,7 +60,8 @@ def write_report(result: Mapping[str, Any], files: Sequence[Path], command: str,
     Parameters
     ----------
     result
-        Of `judging` or `forecast_judging`, with `model`, `version` and `task`.
+        Of `judging` or `forecast_judging`, with `model`, `version`, `task`, and `trained_on_these`: whether the files
+        are those that it was trained on.
     files
         All files that were read, those to fit peers on too.
     command
@@ -135,6 +136,7 @@ def _forecasts(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[Row
                 *(f"{_short(row[key])} {_span(spans[key])}".rstrip() for key in ("mae", "pinball", "coverage")),
                 *map(_short, skills),
                 *_best(row["comparison"]),
+                _entities(row["entities"]),
             ]
         )
         for name, found in {**row["simple"], **row.get("peers", {})}.items():
@@ -144,7 +146,8 @@ def _forecasts(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[Row
             numbers = [_short(asked["mae"]), _short(asked["skill"])]
             note = f"at {asked['n']} rows, where the model has {_short(asked['model_mae'])}"
             others.append([str(row["horizon"]), row["target"], "AutoETS", *numbers, note])
-    tables = [("Figures", [*header, "best of the others", "skill over it", "verdict"], errors)]
+    header += ["best of the others", "skill over it", "verdict", "entities worse than their last value"]
+    tables = [("Figures", header, errors)]
     if "peers" in result:
         tables.append(
             ("The others", ["horizon", "target", "forecast", "MAE", "skill of the model over it", ""], others)
@@ -157,6 +160,12 @@ def _best(comparison: Mapping[str, Any] | None) -> Row:
         return ["-", "-", "-"]
     skill = f"{_short(comparison['skill'])} {_span(comparison['interval'])}".rstrip()
     return [comparison["with"], skill, comparison["verdict"]]
+
+
+def _entities(found: Mapping[str, Any]) -> str:
+    if not found["count"]:
+        return "-"
+    return f"{found['worse']} of {found['count']}, least skill {_short(found['worst_skill'])} ({found['worst']})"
 
 
 def _signed(found: Mapping[str, Any]) -> str:

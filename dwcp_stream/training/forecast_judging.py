@@ -41,7 +41,8 @@ def judge_forecaster(
     -------
     dict
         `forecasts`: a list with horizon, target, n, mae, pinball, coverage, mae and skill per simple forecast, the
-        same per peer, `intervals`, and `comparison` with the best of the others; `resampling`; with peers `peers`.
+        same per peer, `intervals`, `comparison` with the best of the others, and `entities`: how many there are, how
+        many are better forecast by their last value, and which is worst; `resampling`; with peers `peers`.
 
     Raises
     ------
@@ -73,6 +74,7 @@ def judge_forecaster(
             results.append(
                 {"horizon": horizon, "target": target}
                 | _figures(truth, quantiles[:, i, j], simple, others.get((horizon, target), {}), draws)
+                | {"entities": _by_entity(grid, ends, truth - quantiles[:, i, j, 1], truth - held[ends, j])}
             )
     said = {}
     if fitting is not None:
@@ -166,6 +168,22 @@ def _compared(truth: Floats, middle: Floats, others: Mapping[str, Floats], draws
         "interval": interval,
         "verdict": verdict(interval),
     }
+
+
+def _by_entity(grid: Grid, ends: Ints, ours: Floats, last: Floats) -> dict[str, Any]:
+    """Compare the errors [N] of the model and of the last value within each entity."""
+    both = np.isfinite(ours) & np.isfinite(last)
+    sums = [
+        np.bincount(grid.entity[ends[both]], np.abs(error[both]), minlength=len(grid.entities))
+        for error in (ours, last)
+    ]
+    there = np.flatnonzero(sums[1] > 0)
+    if not len(there):
+        return {"count": 0, "worse": 0, "worst": None, "worst_skill": None}
+    skills = 1.0 - sums[0][there] / sums[1][there]
+    worst = int(there[skills.argmin()])
+    found = {"count": len(there), "worse": int((skills < 0).sum())}
+    return plain({**found, "worst": grid.entities[worst], "worst_skill": float(skills.min())})
 
 
 def _drawn(values: Floats, draws: Resampling) -> Floats:
