@@ -131,3 +131,18 @@ def progress(what: str, total: float | None = None) -> Iterator[Callable[[float]
     with Progress(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(what, total=total)
         yield lambda amount: bar.advance(task, amount)
+
+
+def advance_to(advance: Callable[[float], None]) -> Callable[..., None]:
+    """Turn `advance(so much more)` into a function that is told how much is done in all.
+
+    It takes a word on what is being done as well, as trainers give one, and leaves it out.
+    """
+    done = 0.0
+
+    def report(share: float, _what: str = "") -> None:
+        nonlocal done
+        advance(max(share - done, 0.0))
+        done = max(share, done)
+
+    return report

@@ -1,26 +1,28 @@
-"""`dwcp-stream evaluate`: judge published models on files, beside simple rules."""
+"""`dwcp-stream evaluate`: judge published models on files, beside simple rules and other people's methods."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dwcp_stream.cli.common import emit, entity_option, json_option, progress, settings_option
+from dwcp_stream.cli.common import advance_to, emit, entity_option, json_option, progress, settings_option
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dwcp_stream.registry import ModelRepository
     from dwcp_stream.streams import StreamDefinition
     from dwcp_stream.streams.definition import ModelBinding
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(
     epilog="""\b
 Examples:
   dwcp-stream evaluate consensus --data r3.csv.gz --entity lab --report judged/
+  dwcp-stream evaluate consensus --data r3.csv.gz --peers --train n1.csv.gz --train n2.csv.gz
   dwcp-stream evaluate link-lstm --data links.parquet --version 2 --json | jq '.models[].forecasts[0]'
 """
 )
@@ -28,15 +30,26 @@ Examples:
 @click.option(
     "--data",
     "files",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     multiple=True,
     required=True,
     metavar="FILE...",
     help="CSV or Parquet (also .gz); detectors need a label column. Several files may follow.",
 )
-@click.argument("more_files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="")
+@click.argument("more_files", nargs=-1, type=FILE, metavar="")
 @click.option("--version", "which", default="champion", show_default=True, help="Alias or number of the version.")
 @click.option("--label", metavar="COLUMN", help="Column that is 1 in a fault; default: the model's, else `label`.")
+@click.option("--cause", metavar="COLUMN", help="Column that names causes; default: the first label that holds words.")
+@click.option("--peers", is_flag=True, help="Fit other people's methods in the same run, and judge them too.")
+@click.option(
+    "--train",
+    "train_files",
+    type=FILE,
+    multiple=True,
+    metavar="FILE",
+    help="With --peers: fit them on this file (may be repeated); default: the first half of each entity's rows.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the intervals' draws and of the peers.")
 @entity_option
 @click.option(
     "--report",
@@ -48,11 +61,16 @@ Examples:
 @settings_option
 @json_option
 def command(
+    *,
     what: str,
     files: tuple[Path, ...],
     more_files: tuple[Path, ...],
     which: str,
     label: str | None,
+    cause: str | None,
+    peers: bool,
+    train_files: tuple[Path, ...],
+    seed: int,
     entity: str | None,
     folder: Path | None,
     settings: Settings,
@@ -60,57 +78,84 @@ def command(
 ) -> None:
     """Judge the models of STREAM, or one MODEL, on files.
 
-    Detectors: events found, false alarms per hour, delay, ROC AUC and average precision per row, beside the
-    trivial rules of the stream. Rows with x_recovery = 1 count neither way. Forecasters: MAE, pinball loss and
-    coverage of the 80 % interval by horizon and target, and skill over repeating the last value. The score is
-    judged, not the alert policy: use `backtest` to see alerts. --report adds ROC, precision and recall, reliability
-    of a probability, and forecasts beside what came.
+    Detectors: events found, false alarms per hour, delay, ROC AUC, average precision and VUS-PR per row, range F1,
+    beside the trivial rules of the stream, and by cause where a column names them. Rows with x_recovery = 1 count
+    neither way. Forecasters: MAE, pinball loss and coverage of the 80 % interval by horizon and target, and skill over
+    repeating the last value. Figures have 95 % intervals; a difference counts only outside its own. The score is
+    judged, not the alert policy: use `backtest` to see alerts.
+
+    --peers adds, by task: River's HalfSpaceTrees, PCA and PyOD's ECOD, COPOD and IForest; logistic regression and
+    HistGradientBoosting on the newest row; least squares on past rows and AutoETS. PyOD and statsforecast are used if
+    they are installed. Without --train the first half of each entity's rows is for the peers, and all figures are of
+    the other half.
 
     Needs the extra `train` (pip install 'dwcp-stream[train]').
     """
     from dwcp_stream.registry import ModelRepository
     from dwcp_stream.streams import load_streams
+    from dwcp_stream.training.causes import COLUMNS, NEGATIVE
     from dwcp_stream.training.dataset import load_grid
-    from dwcp_stream.training.judging import judge_detector, judge_forecaster
+    from dwcp_stream.training.forecast_judging import judge_forecaster
+    from dwcp_stream.training.judging import Options, judge_detector
+    from dwcp_stream.training.peers.fitting import first_halves, own_files
+    from dwcp_stream.training.publish import data_hash
 
+    if train_files and not peers:
+        raise click.UsageError("--train says what to fit peers on: give --peers too")
     stream, bindings = _find(load_streams(settings.streams_dir), what)
     repository = ModelRepository(settings.models_dir)
-    column = [label or binding.label or "label" for binding in bindings]
-    grid = load_grid(stream, (*files, *more_files), extra=(*column, "x_recovery"), entity=entity)
+    names = [label or binding.label or "label" for binding in bindings]
+    extra = dict.fromkeys((*names, "x_recovery", *([cause] if cause else []), *COLUMNS, NEGATIVE))
+    grid = load_grid(stream, (*files, *more_files), extra=tuple(extra), entity=entity)
+    fitting = None
+    if peers and train_files:
+        train = load_grid(stream, train_files, extra=(*names, "x_recovery"), entity=entity)
+        fitting = own_files(train, ", ".join(path.name for path in train_files), grid)
+    elif peers:
+        fitting = first_halves(grid)
+    options = Options(fitting=fitting, seed=seed, cause=cause)
     results = []
-    for binding, name in zip(bindings, column, strict=True):
+    for binding, name in zip(bindings, names, strict=True):
         model = _load(repository, binding, which).bind(stream)
+        plots: dict[str, bytes] | None = {} if folder else None
         with progress(model.name, total=1.0) as advance:
-            done = _advance_to(advance)
-            plots: dict[str, bytes] | None = {} if folder else None
+            done = advance_to(advance)
             judged = (
-                judge_forecaster(model, grid, done, plots)
+                judge_forecaster(model, grid, done, plots, options)
                 if model.task == "forecast"
-                else judge_detector(model, grid, name, done, plots)
+                else judge_detector(model, grid, name, done, plots, options)
             )
-        result = {"model": model.name, "version": model.version, "task": model.task, **judged}
+        seen = model.manifest.data_sha256 == data_hash((*files, *more_files))
+        result = {"model": model.name, "version": model.version, "task": model.task, "trained_on_these": seen, **judged}
         if folder is not None and plots is not None:
-            result["report"] = str(_write(folder / model.name, result, plots, (*files, *more_files)))
+            version = repository.root / model.name / str(model.version)
+            words = _command_line(model.name, which, label, cause, seed, entity, peers=peers)
+            result["report"] = str(
+                _write(folder / model.name, version, result, plots, words, (*files, *more_files), train_files)
+            )
         results.append(result)
     emit({"stream": stream.name, "files": [str(p) for p in (*files, *more_files)], "models": results}, as_json, _render)
 
 
-def _write(folder: Path, result: dict[str, Any], plots: "dict[str, bytes]", files: "Sequence[Path]") -> Path:
-    """Write report.md and the pictures; returns the report's path."""
-    from dwcp_stream.training.publish import data_hash
-    from dwcp_stream.training.report import document, table
+def _write(
+    folder: Path,
+    version: Path,
+    result: dict[str, Any],
+    plots: "dict[str, bytes]",
+    words: list[str],
+    files: tuple[Path, ...],
+    train_files: tuple[Path, ...],
+) -> Path:
+    """Write report.md and the pictures, the version's training curves too; returns the report's path."""
+    from dwcp_stream.training.evaluation_report import write_report
 
-    header, rows = _detectors(result) if "detectors" in result else _forecasts(result)
-    names = ", ".join(path.name for path in files)
-    text = document(
-        f"{result['model']} version {result['version']} on {names}",
-        {
-            "": f"SHA-256 of the data: {data_hash(files)}. Made by `dwcp-stream evaluate {result['model']}`.",
-            "Figures": table(header, rows),
-            "Pictures": "\n\n".join(f"![{name.removesuffix('.png')}]({name})" for name in plots),
-        },
-    )
+    curves = version / "training.png"
+    if curves.is_file():
+        plots = {**plots, "training.png": curves.read_bytes()}
+    words = [*words, *(word for path in train_files for word in ("--train", path.name))]
+    line = shlex.join([*words, "--data", *(path.name for path in files)])
     try:
+        text = write_report(result, (*files, *train_files), line, plots)
         folder.mkdir(parents=True, exist_ok=True)
         for name, png in plots.items():
             (folder / name).write_bytes(png)
@@ -122,6 +167,18 @@ def _write(folder: Path, result: dict[str, Any], plots: "dict[str, bytes]", file
             remedy="Choose another --report",
         ) from error
     return folder / "report.md"
+
+
+def _command_line(
+    model: str, which: str, label: str | None, cause: str | None, seed: int, entity: str | None, *, peers: bool
+) -> list[str]:
+    """Begin the command that repeats the run for one model."""
+    words = ["dwcp-stream", "evaluate", model, "--seed", str(seed)]
+    words += ["--version", which] if which != "champion" else []
+    words += ["--peers"] if peers else []
+    for option, value in (("--label", label), ("--cause", cause), ("--entity", entity)):
+        words += [option, value] if value else []
+    return words
 
 
 def _find(streams: "dict[str, StreamDefinition]", what: str) -> "tuple[StreamDefinition, list[ModelBinding]]":
@@ -141,46 +198,21 @@ def _load(repository: "ModelRepository", binding: "ModelBinding", which: str) ->
     return repository.load(binding.name, binding.alias if which == "champion" else which)
 
 
-def _advance_to(advance: Any) -> Any:
-    done = 0.0
-
-    def report(share: float) -> None:
-        nonlocal done
-        advance(max(share - done, 0.0))
-        done = max(share, done)
-
-    return report
-
-
 def _render(result: dict[str, Any]) -> Any:
     from rich.console import Group
+    from rich.markup import escape
     from rich.table import Table
 
-    tables = []
+    from dwcp_stream.training.evaluation_report import notes, summary
+
+    shown: list[Any] = []
     for model in result["models"]:
-        header, rows = _detectors(model) if "detectors" in model else _forecasts(model)
-        table = Table(*header, title=f"{model['model']} version {model['version']}", title_justify="left")
-        for row in rows:
-            table.add_row(*row)
-        tables.append(table)
-    return Group(*tables)
-
-
-def _detectors(model: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    keys = ["events", "found", "false_alarms", "false_alarms_per_hour", "delay_median", "roc_auc", "average_precision"]
-    rows = [[name, *(_short(numbers[key]) for key in keys)] for name, numbers in model["detectors"].items()]
-    return ["detector", *(key.replace("_", " ") for key in keys)], rows
-
-
-def _forecasts(model: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    header = ["horizon", "target", "MAE", "pinball", "coverage", "skill over persistence", "over a day before"]
-    rows = []
-    for row in model["forecasts"]:
-        skills = [row["simple"][name]["skill"] for name in ("persistence", "a day before")]
-        numbers = [row["mae"], row["pinball"], row["coverage"], *skills]
-        rows.append([str(row["horizon"]), row["target"], *map(_short, numbers)])
-    return header, rows
-
-
-def _short(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+        for heading, header, rows in summary(model):
+            table = Table(title=f"{model['model']} version {model['version']}: {heading}", title_justify="left")
+            for name in header:
+                table.add_column(name, overflow="fold")
+            for row in rows:
+                table.add_row(*map(escape, row))
+            shown.append(table)
+        shown += notes(model)
+    return Group(*shown)

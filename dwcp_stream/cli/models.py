@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """List, show, verify, promote and roll back the models.
+    """List, show, describe, verify, promote and roll back the models.
 
     Models are folders of the repository (setting `models_dir`): NAME/VERSION/ with model.onnx, manifest.json
     and more. A version never changes; aliases.json says which is champion, challenger, shadow or last_good.
@@ -69,6 +69,32 @@ def show(name: str, which: str, settings: Settings, as_json: bool) -> None:
     held = [alias for alias, version in repository.aliases(name).items() if version == manifest.version]
     result = {"path": str(folder), "aliases": held, "manifest": msgspec.to_builtins(manifest)}
     emit(result, as_json, _render_manifest)
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  dwcp-stream models card node-gbt
+  dwcp-stream models card link-lstm 2 --json | jq -r .card
+"""
+)
+@click.argument("name")
+@click.argument("which", default="champion")
+@settings_option
+@json_option
+def card(name: str, which: str, settings: Settings, as_json: bool) -> None:
+    """Print the model card of NAME as Markdown: its champion's, or that of WHICH (an alias or a version).
+
+    What it is, what it was trained on and under which licence, its figures beside those of the simple rule and of the
+    best other, what it is good and bad at, its size and its speed. A version from before there were cards gets one
+    made from its manifest and report; its speed is then measured here and now.
+    """
+    from dwcp_stream.registry import ModelRepository
+
+    repository = ModelRepository(settings.models_dir)
+    version = repository.resolve(name, which)
+    result = {"name": name, "version": version, "card": repository.card(name, version)}
+    emit(result, as_json, lambda found: found["card"].rstrip())
 
 
 @command.command(

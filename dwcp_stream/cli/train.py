@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dwcp_stream.cli.common import emit, entity_option, json_option, progress, settings_option
+from dwcp_stream.cli.common import advance_to, emit, entity_option, json_option, progress, settings_option
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.settings import Settings
 
@@ -105,7 +105,7 @@ def command(
                 epochs=epochs,
                 command=_command_line(stream_name, binding.name, (*files, *more_files), epochs, trials, seed, entity),
                 entity=entity,
-                progress=_advance_to(advance),
+                progress=advance_to(advance),
             )
             if trials is None:
                 candidate = trainer(job)
@@ -168,18 +168,6 @@ def _command_line(
     words += ["--trials", str(trials)] if trials else []
     words += ["--entity", entity] if entity else []
     return shlex.join([*words, "--data", *(path.name for path in files)])
-
-
-def _advance_to(advance: Any) -> Any:
-    """Turn "so much is done" into "so much more was done"; the word goes to no terminal that has none."""
-    done = 0.0
-
-    def report(share: float, _what: str) -> None:
-        nonlocal done
-        advance(max(share - done, 0.0))
-        done = max(share, done)
-
-    return report
 
 
 def _render(result: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ MODEL: Final = "model.onnx"
 EXPLAIN: Final = "explain.onnx"
 GOLDEN: Final = "golden.npz"
 REQUIRED: Final = (MODEL, GOLDEN)
-OPTIONAL: Final = re.compile(r"explain\.onnx|report\.md|[A-Za-z0-9_-][A-Za-z0-9._-]*\.png")
+CARD: Final = "card.md"
+OPTIONAL: Final = re.compile(r"explain\.onnx|report\.md|card\.md|[A-Za-z0-9_-][A-Za-z0-9._-]*\.png")
 LIMITS: Final = {".onnx": 64 << 20, ".npz": 16 << 20, ".png": 4 << 20, ".md": 1 << 20, ".json": 4 << 20}
 """Most bytes of a file, by suffix."""
 
@@ -51,7 +52,7 @@ def check_name(name: str, *, where: str) -> None:
         raise ModelError(
             f"a file {name!r} does not belong into a model's version",
             where=where,
-            remedy=f"There may be {MANIFEST}, {', '.join(REQUIRED)}, {EXPLAIN}, report.md and *.png",
+            remedy=f"There may be {MANIFEST}, {', '.join(REQUIRED)}, {EXPLAIN}, report.md, {CARD} and *.png",
         )
 
 

@@ -9,6 +9,7 @@ from dwcp_stream.errors import ModelError
 from dwcp_stream.registry import files
 from dwcp_stream.registry.aliases import ALIASES, Alias, move_alias, read_aliases
 from dwcp_stream.registry.atomic import create_folder
+from dwcp_stream.registry.card import measure, write_card
 from dwcp_stream.registry.manifest import NAME, Manifest, build_manifest, parse_manifest
 from dwcp_stream.registry.verify import Verification, Verified, check_version
 from dwcp_stream.scoring.model import Model
@@ -103,6 +104,23 @@ class ModelRepository:
                 f"cannot be read: {error.strerror}", where=str(path), remedy="Publish the model again"
             ) from error
 
+    def card(self, name: str, which: str | int = "champion") -> str:
+        """Return a version's model card: the one that it holds, or one made now from what is recorded of it.
+
+        Raises
+        ------
+        ModelError
+            If there is no such version, or a file of it does not belong there or does not fit its hash.
+        """
+        version = self.resolve(name, which)
+        folder = self._folder(name) / str(version)
+        contents = files.read_version(folder)
+        manifest = self.manifest(name, version)
+        files.check_hashes(manifest, contents, where=str(folder))
+        if files.CARD in contents:
+            return contents[files.CARD].decode("utf-8", "replace")
+        return write_card(manifest, contents, None, measure(contents))
+
     # --- using a version --------------------------------------------------------------------------------
 
     def load(self, name: str, which: str | int = "champion") -> Model:
@@ -147,7 +165,7 @@ class ModelRepository:
         name
             Of the model.
         contents
-            Bytes by file name: `model.onnx` and `golden.npz`, perhaps `explain.onnx`, `report.md`, `*.png`.
+            Bytes by file name: `model.onnx` and `golden.npz`, perhaps `explain.onnx`, `report.md`, `card.md`, `*.png`.
         manifest
             Plain values as in `Manifest`; name, version and hashes are filled in here.
 

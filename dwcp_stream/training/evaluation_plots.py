@@ -8,7 +8,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from dwcp_stream.training.dataset import Floats, Grid, Ints
-from dwcp_stream.training.labels import Labelled
+from dwcp_stream.training.labels import Labelled, Mask
 from dwcp_stream.training.report import band_plot, curve_plot, score_plot
 
 SHOWN = 600
@@ -16,13 +16,15 @@ SHOWN = 600
 BINS = 10
 
 
-def detector_plots(data: Labelled, scores: Mapping[str, Floats], probability: Floats | None) -> dict[str, bytes]:
+def detector_plots(
+    data: Labelled, judged: Mask, scores: Mapping[str, Floats], probability: Floats | None
+) -> dict[str, bytes]:
     """Plot ROC and precision over recall of every detector, the first one's score over time, and its reliability.
 
     Parameters
     ----------
-    data
-        Labels of the rows.
+    data, judged
+        Labels of the rows, and [R] which of them count.
     scores
         [R] by detector, 1.0 at the threshold, NaN where a row is not scored; the model's own first.
     probability
@@ -34,7 +36,7 @@ def detector_plots(data: Labelled, scores: Mapping[str, Floats], probability: Fl
         PNG by file name; no curves where the rows are not of both kinds.
     """
     name, first = next(iter(scores.items()))
-    counted = data.scored & (data.quiet | (data.event >= 0)) & np.isfinite(first)
+    counted = judged & data.scored & (data.quiet | (data.event >= 0)) & np.isfinite(first)
     label = data.event[counted] >= 0
     plots = {"score.png": _score(data, name, first)}
     if not 0 < label.sum() < len(label):

@@ -1,6 +1,7 @@
 """What the labels of a grid mean: events, quiet time, and rows that count neither way."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +54,26 @@ class Labelled:
 
 
 def labelled(grid: Grid, label: str) -> Labelled:
-    """Read the labels of a grid; rows marked `x_recovery` are neither quiet nor an event."""
+    """Read the labels of a grid; rows marked `x_recovery`, and rows without a label, are neither quiet nor an event.
+
+    Where no row is 0, a row without a label is quiet. Neighbouring rows of different words are one event.
+    """
     if label not in grid.columns:
         raise PayloadError(f"no column {label!r}", remedy="Label the rows: 1 in a fault, else 0")
     group = grid.source * (len(grid.entities) + 1) + grid.entity
     marks = grid.columns[label]
+    on = abnormal(marks)
     recovery = np.nan_to_num(grid.columns.get("x_recovery", np.zeros(len(marks)))) > 0
     scored = np.zeros(len(marks), bool)
     scored[grid.ends()] = True
-    quiet = grid.filled & ~(np.nan_to_num(marks) > 0) & ~recovery
-    return Labelled(grid, scored, quiet, number_events(marks, group), group)
+    quiet = grid.filled & ~on & ~recovery
+    if marks.dtype.kind == "f" and (marks == 0).any():
+        quiet &= np.isfinite(marks)
+    return Labelled(grid, scored, quiet, number_events(on.astype(np.float64), group), group)
+
+
+def abnormal(marks: NDArray[Any]) -> Mask:
+    """Read a label column [N]: a number over 0, or a word other than none, 0, false and normal."""
+    if marks.dtype.kind == "f":
+        return np.asarray(np.nan_to_num(marks) > 0)
+    return np.array([str(mark).strip().lower() not in {"", "0", "normal", "none", "false"} for mark in marks], bool)

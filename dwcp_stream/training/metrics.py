@@ -56,11 +56,13 @@ class Detection:
 
 
 def plain(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Round floats for a manifest, None for NaN, nested dictionaries included."""
+    """Round floats for a manifest, None for NaN, also in dictionaries and lists within."""
     result: dict[str, Any] = {}
     for key, value in numbers.items():
         if isinstance(value, dict):
             result[key] = plain(value)
+        elif isinstance(value, list):
+            result[key] = [plain({"": each})[""] for each in value]
         elif isinstance(value, float | np.floating):
             result[key] = float(f"{value:.6g}") if np.isfinite(value) else None
         else:

@@ -1,4 +1,4 @@
-"""From a trained candidate to a version in the model repository: metadata, goldens, reference, manifest."""
+"""From a trained candidate to a version in the model repository: metadata, goldens, reference, manifest, card."""
 
 import hashlib
 import json
@@ -14,13 +14,18 @@ import onnx
 from numpy.typing import NDArray
 
 from dwcp_stream.registry import ModelRepository, make_golden
+from dwcp_stream.registry.card import measure, write_card
+from dwcp_stream.registry.files import CARD
+from dwcp_stream.registry.manifest import build_manifest
 from dwcp_stream.streams import schema_hash
 from dwcp_stream.streams.definition import Field, StreamDefinition
+from dwcp_stream.training.data_facts import file_hash, training_data
 from dwcp_stream.training.graph import set_metadata, to_bytes
 from dwcp_stream.training.job import Candidate, Job
 
 GOLDEN_ROWS = 8
 BINS = 10
+EPOCH = "SOURCE_DATE_EPOCH"
 
 
 def histogram(values: NDArray[Any], field: Field) -> dict[str, list[float]]:
@@ -97,8 +102,7 @@ def data_hash(files: Sequence[Path]) -> str:
     """SHA-256 over the SHA-256 of each file, in order."""
     whole = hashlib.sha256()
     for path in files:
-        with path.open("rb") as stream:
-            whole.update(hashlib.file_digest(stream, "sha256").digest())
+        whole.update(bytes.fromhex(file_hash(path)))
     return whole.hexdigest()
 
 
@@ -157,6 +161,10 @@ def publish(candidate: Candidate, job: Job, repository: ModelRepository) -> int:
         "reference": {k: dict(v) for k, v in candidate.reference.items()},
         "licence": candidate.licence,
     }
+    described_as, _ = build_manifest(manifest, name=name, version=1, files=files, where=name)
+    # a build that is to be repeated to the byte cannot hold what a clock said
+    p99 = None if EPOCH in os.environ else measure(files)
+    files[CARD] = write_card(described_as, files, training_data(job), p99).encode()
     version = repository.publish(name, files, manifest)
     aliases = repository.aliases(name)
     if "champion" not in aliases:
@@ -172,5 +180,5 @@ def _with_metadata(model: bytes, metadata: Mapping[str, str]) -> bytes:
 
 def _now() -> str:
     """Return the time of training; SOURCE_DATE_EPOCH fixes it, to repeat a build to the byte."""
-    epoch = float(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    epoch = float(os.environ.get(EPOCH, time.time()))
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

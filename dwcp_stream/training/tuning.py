@@ -3,6 +3,7 @@
 Test rows decide nothing: a candidate's `validation` is computed where its threshold is chosen, too.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,11 +110,16 @@ def _study(job: Job, space: Space, root: Path) -> optuna.Study:
     backend = JournalFileBackend(str(folder / f"{job.binding.name}.log"))
     bounds = ";".join(f"{name}={p.low:g}..{p.high:g}" for name, p in sorted(space.items()))
     return optuna.create_study(
-        study_name=f"{data_hash(job.files)[:16]}/{job.seed}/{job.epochs or 0}/{bounds}",
+        study_name="/".join([data_hash(job.files)[:16], _definition(job), str(job.seed), str(job.epochs or 0), bounds]),
         storage=JournalStorage(backend),
         sampler=optuna.samplers.TPESampler(seed=job.seed, n_startup_trials=STARTUP),
         load_if_exists=True,
     )
+
+
+def _definition(job: Job) -> str:
+    """Short hash of the stream's definition: other fields, windows or targets are another search."""
+    return hashlib.sha256(repr((job.stream, job.binding)).encode()).hexdigest()[:16]
 
 
 def _suggest(trial: optuna.Trial, name: str, space: Space) -> float:

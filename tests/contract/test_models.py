@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dwcp_stream.registry import ModelRepository
+from dwcp_stream.registry.card import MOST_BYTES, MOST_MS, count_parameters, measure
 from dwcp_stream.registry.golden import ABSOLUTE, RELATIVE
 from dwcp_stream.scoring import MAX_BATCH, Model, Verdicts, signature
 from dwcp_stream.streams import load_streams
@@ -250,3 +251,13 @@ def test_latency_is_measured(subject: Subject, request: pytest.FixtureRequest) -
     request.node.user_properties.append(("p50_ms", f"{p50:.3f}"))
     request.node.user_properties.append(("p99_ms", f"{p99:.3f}"))
     assert len(seconds) == 200
+
+
+@pytest.mark.parametrize(("name", "version"), [case[1:] for case in CASES if case[0] == "committed"])
+def test_a_committed_model_is_small_fast_and_float32(name: str, version: int) -> None:
+    """On the thread's own time, which other work on the machine moves little."""
+    folder = COMMITTED.root / name / str(version)
+    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert count_parameters(contents["model.onnx"])[1]
+    assert len(contents["model.onnx"]) < MOST_BYTES
+    assert measure(contents) < MOST_MS

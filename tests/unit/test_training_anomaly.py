@@ -25,13 +25,13 @@ from dwcp_stream.training.anomaly.recipe import Recipe, fit_recipe
 from dwcp_stream.training.anomaly.regression import CROSS_FIELDS, fit_regression, lagged
 from dwcp_stream.training.anomaly.ridge import fit_ridge, held_out
 from dwcp_stream.training.anomaly.season import fit_season
-from dwcp_stream.training.anomaly.sequence import run_sequence
 from dwcp_stream.training.anomaly.tail import RATE, SHARE, Tail, fit_tail, norm_of
 from dwcp_stream.training.anomaly.trainer import split, train_anomaly
 from dwcp_stream.training.dataset import Grid, load_grid
 from dwcp_stream.training.graph import Graph, to_bytes
 from dwcp_stream.training.job import Job
 from dwcp_stream.training.publish import publish
+from dwcp_stream.training.sequence import run_sequence
 
 DAY = 86400
 START = 1_700_006_400.0
@@ -307,7 +307,7 @@ def reference(grid: Grid, recipe: Recipe) -> np.ndarray:
 def test_graph_and_numpy_agree(mixed: tuple[Grid, Recipe, bytes]) -> None:
     grid, recipe, model = mixed
     ends = grid.ends()
-    scores = run_sequence(model, grid, ends, state_size(4))[grid.entity[ends] == 0]
+    scores = run_sequence(model, grid, ends, ["score"], state=state_size(4))["score"][grid.entity[ends] == 0]
     np.testing.assert_allclose(scores, reference(grid, recipe), rtol=2e-3, atol=2e-3)
     assert scores.max() > 0.3
 

@@ -1,5 +1,6 @@
 """Tiny runs of the whole way: files in, published version out, the same again with the same seed."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -88,14 +89,53 @@ def test_train_and_evaluate_consensus(
     assert manifest.command in report
     assert "robust z over 120 s > 6" in report
     names = {path.name for path in (tmp_path / "consensus-lstm-ae" / "1").iterdir()}
-    assert names >= {"model.onnx", "explain.onnx", "golden.npz", "manifest.json", "report.md", "training.png"}
+    assert names >= {
+        "model.onnx",
+        "explain.onnx",
+        "golden.npz",
+        "manifest.json",
+        "report.md",
+        "training.png",
+        "card.md",
+    }
+    card = repository.card("consensus-lstm-ae")
+    assert "1600 samples of 4 entities, 2023-11-14 22:13 to 2023-11-15 06:39 (UTC)" in card
+    assert f"| run3.csv.gz | {hashlib.sha256(runs[3].read_bytes()).hexdigest()} |" in card
 
     folder = tmp_path / "judged"
     assert run(["evaluate", "consensus-lstm-ae", "--json", "--report", str(folder), "--data", files[3]]) == 0
     judged = json.loads(capsys.readouterr().out)["models"][0]
-    assert pictures(Path(judged["report"])) == {"score.png", "roc.png", "pr.png"}
+    assert pictures(Path(judged["report"])) == {"score.png", "roc.png", "pr.png", "training.png"}
     # run 3 is the only test file here, so both commands must count alike
-    assert judged["detectors"]["consensus-lstm-ae"] == model
+    assert judged["detectors"]["consensus-lstm-ae"].items() >= model.items()
+    repeats_with_peers(tmp_path, files, capsys)
+
+
+def repeats_with_peers(tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command on the same files writes the same report; it carries their hashes and the command."""
+    texts = []
+    for folder in ("once", "twice"):
+        words = ["evaluate", "consensus", "--report", str(tmp_path / folder), "--peers", "--train", files[1]]
+        assert run([*words, "--data", files[2], files[3], "--json"]) == 0
+        judged = json.loads(capsys.readouterr().out)["models"][0]
+        texts.append(Path(judged["report"]).read_bytes())
+    assert texts[0] == texts[1]
+    report = texts[0].decode()
+    for path in files[1:4]:
+        assert hashlib.sha256(Path(path).read_bytes()).hexdigest() in report
+    command = (
+        "dwcp-stream evaluate consensus-lstm-ae --seed 0 --peers --train run1.csv.gz --data run2.csv.gz run3.csv.gz"
+    )
+    assert f"\n    {command}\n" in report
+    detectors = judged["detectors"]
+    assert set(detectors) > {"consensus-lstm-ae", "p99/p50 > 3", "PCA + mean of 5", "River HalfSpaceTrees"}
+    assert judged["peers"]["said"] == "fitted on run1.csv.gz"
+    # a fault of 15 s that multiplies everything is found by looking at the distribution of the quiet rows
+    assert detectors["PCA + mean of 5"]["found"] == detectors["PCA + mean of 5"]["events"] == 6
+    low, high = detectors["PCA + mean of 5"]["intervals"]["found"]
+    assert 0.5 < low < high == 1.0
+    assert judged["comparison"]["with"] in detectors
+    assert judged["comparison"]["average_precision"]["verdict"] in {"better", "worse", "no difference shown"}
 
 
 def pictures(report: Path) -> set[str]:
@@ -138,14 +178,24 @@ def test_train_and_evaluate_link(
     result = trained["metrics"]["known_links"]["bandwidth_mbps+12"]
     assert set(result["baselines"]) == {"persistence", "seasonal naive", "mean per hour", "AR(1) ridge"}
     assert 0.3 < result["coverage"] <= 1.0
-    assert run(["evaluate", "link", "--json", "--report", str(tmp_path / "judged"), "--data", str(path)]) == 0
+    words = ["evaluate", "link", "--json", "--report", str(tmp_path / "judged"), "--peers", "--data", str(path)]
+    assert run(words) == 0
     judged = json.loads(capsys.readouterr().out)["models"][0]
-    assert len(pictures(Path(judged["report"]))) == 12
+    assert len(pictures(Path(judged["report"]))) == 13  # 12 forecasts and the training curves
     forecasts = judged["forecasts"]
     assert {(f["horizon"], f["target"]) for f in forecasts} == {
         (h, t) for h in (1, 6, 12) for t in ("bandwidth_mbps", "latency_ms", "packet_loss", "jitter_ms")
     }
     assert all(np.isfinite(f["mae"]) for f in forecasts)
+    assert set(forecasts[0]["peers"]) == {"AR(12)"}  # half a day is no three seasons
+    for row in forecasts:
+        errors = {**row["simple"], **row["peers"]}
+        assert row["comparison"]["with"] in errors
+        assert row["entities"]["count"] == 5
+        assert (row["entities"]["worse"] > 0) == (row["entities"]["worst_skill"] < 0)
+        assert row["intervals"]["mae"][0] < row["mae"] < row["intervals"]["mae"][1]
+    assert "halves" in judged["peers"]["said"]
+    assert judged["trained_on_these"]
     report = (tmp_path / "models" / "link-lstm" / "1" / "report.md").read_text()
     assert "new links" in report
     assert "AR(1) ridge" in report

@@ -19,8 +19,8 @@ from dwcp_stream.training.forecast.graph import Parts, build
 from dwcp_stream.training.forecast.layout import Season, Transform
 from dwcp_stream.training.forecast.regression import fit_quantile
 from dwcp_stream.training.forecast.rows import CUTS, add_cold, make_table, split
-from dwcp_stream.training.forecast.sequence import in_order
 from dwcp_stream.training.graph import Graph, to_bytes
+from dwcp_stream.training.sequence import in_order
 from tests.unit.forecast_cases import STEP, Runner, daily, flat, layout, start, table, times, weights
 
 MODEL = ModelBinding(name="m", task="forecast", targets=("a",), horizons=(1, 3))

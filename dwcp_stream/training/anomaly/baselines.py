@@ -36,11 +36,16 @@ def pca_mean(train: Floats, z: Floats, entity: Ints) -> Floats:
     plane = axes[: min(kept, z.shape[1] - 1)]
     off = np.nan_to_num(z) - center
     error = np.square(off - off @ plane.T @ plane).mean(axis=1)
-    result = np.zeros(len(error))
+    return moving_mean(error, entity, MEAN_ROWS)
+
+
+def moving_mean(values: Floats, entity: Ints, rows: int) -> Floats:
+    """Mean of each entity's newest rows up to each of its rows, fewer at its beginning, [N] to [N]."""
+    result = np.zeros(len(values))
     for number in np.unique(entity):
-        rows = np.flatnonzero(entity == number)
-        total = np.concatenate([[0.0], np.cumsum(error[rows])])
-        last = np.arange(1, len(rows) + 1)
-        first = np.maximum(last - MEAN_ROWS, 0)
-        result[rows] = (total[last] - total[first]) / (last - first)
+        own = np.flatnonzero(entity == number)
+        total = np.concatenate([[0.0], np.cumsum(values[own])])
+        last = np.arange(1, len(own) + 1)
+        first = np.maximum(last - rows, 0)
+        result[own] = (total[last] - total[first]) / (last - first)
     return result

@@ -1,21 +1,20 @@
 """Judge a model on rows that it was not fitted to, beside the simple rules."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dwcp_stream.training.anomaly.baselines import ewma_z, pca_mean
 from dwcp_stream.training.anomaly.memory import Ints
 from dwcp_stream.training.anomaly.model import state_size
 from dwcp_stream.training.anomaly.recipe import Recipe
 from dwcp_stream.training.anomaly.ridge import Floats
-from dwcp_stream.training.anomaly.sequence import run_sequence
 from dwcp_stream.training.anomaly.tail import RATE
 from dwcp_stream.training.dataset import Grid
+from dwcp_stream.training.labels import abnormal
 from dwcp_stream.training.metrics import Detection, count_runs, detection, number_events
 from dwcp_stream.training.rules import EWMA_LIMIT
+from dwcp_stream.training.sequence import run_sequence
 from dwcp_stream.training.vus import vus_pr
 
 MAX_TEST_ROWS = 40_000
@@ -68,13 +67,13 @@ def judge(grid: Grid, fitted: Ints, test: Ints, recipe: Recipe, model: bytes, la
     z, train = recipe.channels.apply(grid.values[test]), recipe.channels.apply(grid.values[fitted])
     pca_train = pca_mean(train, train, grid.entity[fitted])
     scores: dict[str, Floats] = {
-        "model": run_sequence(model, grid, test, state_size(z.shape[1])),
+        "model": run_sequence(model, grid, test, ["score"], state=state_size(z.shape[1]))["score"].astype(np.float64),
         f"EWMA z over {EWMA_LIMIT:.0f}": ewma_z(z, entity) / EWMA_LIMIT,
         "PCA, mean of 5 rows": pca_mean(train, z, entity) / max(float(np.quantile(pca_train, 1 - RATE)), 1e-12),
     }
     marks = grid.columns.get(label or "", np.zeros(0))
     known = len(marks) > 0
-    on = _abnormal(marks[test]) if known else np.zeros(len(test), bool)
+    on = abnormal(marks[test]) if known else np.zeros(len(test), bool)
     group = entity.astype(np.int64)
     detections, vus = {}, {}
     if on.any():
@@ -95,13 +94,6 @@ def judge(grid: Grid, fitted: Ints, test: Ints, recipe: Recipe, model: bytes, la
         scores=scores["model"][first],
         label=on[first].astype(np.float64),
     )
-
-
-def _abnormal(marks: NDArray[Any]) -> NDArray[np.bool_]:
-    """Read a label column: a number that is not 0, or a word other than none, 0 and normal."""
-    if marks.dtype.kind == "f":
-        return np.asarray(np.nan_to_num(marks) != 0)
-    return np.array([str(mark).strip().lower() not in {"", "0", "normal", "none", "false"} for mark in marks])
 
 
 def _newest(grid: Grid, test: Ints) -> Ints:

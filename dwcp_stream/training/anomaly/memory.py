@@ -39,6 +39,28 @@ EIGHTH = 8
 
 
 @dataclass(frozen=True)
+class Rates:
+    """Share of a new row in each of the means that the model keeps; a search of parameters tries others.
+
+    Attributes
+    ----------
+    level, mean, anchor
+        Of the slow level, the faster mean beside it, and the still slower level that rarity is relative to.
+    norm, rarity
+        Of the norms of deviations, and of the mean of rarity.
+    """
+
+    level: float = LEVEL_RATE
+    mean: float = MEAN_RATES[0]
+    anchor: float = ANCHOR_RATE
+    norm: float = NORM_RATE
+    rarity: float = RARITY_RATE
+
+
+USUAL = Rates()
+
+
+@dataclass(frozen=True)
 class Turns:
     """Rows of several entities in the order in which they come: turn t of entity e is row `order[t, e]`, or -1."""
 
@@ -86,7 +108,7 @@ def track_levels(
     return before, level
 
 
-def deviations(z: Floats, turns: Turns, start: Floats, predict: Predict) -> tuple[Floats, Floats]:
+def deviations(z: Floats, turns: Turns, start: Floats, predict: Predict, rates: Rates = USUAL) -> tuple[Floats, Floats]:
     """Deviations of rows from what was expected, of every kind.
 
     Parameters
@@ -95,6 +117,8 @@ def deviations(z: Floats, turns: Turns, start: Floats, predict: Predict) -> tupl
         As for `track_levels`; faster means begin at the level.
     predict
         From the levels before the rows [N, F] to residuals of the prediction [N, F].
+    rates
+        Of the level and the faster mean.
 
     Returns
     -------
@@ -102,15 +126,13 @@ def deviations(z: Floats, turns: Turns, start: Floats, predict: Predict) -> tupl
         [N, C F]: residual of the prediction, distance from the level, distances of the faster means from it (NaN
         where the row's value is missing); and the levels after the last row [E, F].
     """
-    before, after = track_levels(z, turns, start)
-    kinds = [predict(before), z - before]
-    for rate in MEAN_RATES:
-        mean, _ = track_levels(z, turns, start, rate)
-        kinds.append(mean + rate * (z - mean) - before)
+    before, after = track_levels(z, turns, start, rates.level)
+    mean, _ = track_levels(z, turns, start, rates.mean)
+    kinds = [predict(before), z - before, mean + rates.mean * (z - mean) - before]
     return np.concatenate(kinds, axis=1), after
 
 
-def track_norms(deviation: Floats, turns: Turns, start: Floats) -> tuple[Floats, Floats]:
+def track_norms(deviation: Floats, turns: Turns, start: Floats, rate: float = NORM_RATE) -> tuple[Floats, Floats]:
     """Measure deviations against the entity's recent norm.
 
     Parameters
@@ -121,6 +143,8 @@ def track_norms(deviation: Floats, turns: Turns, start: Floats) -> tuple[Floats,
         Order of the rows.
     start
         [C] eighth power of the norm, of every entity before its first row.
+    rate
+        Share of a new row in it.
 
     Returns
     -------
@@ -135,7 +159,7 @@ def track_norms(deviation: Floats, turns: Turns, start: Floats) -> tuple[Floats,
         size = np.minimum(np.abs(deviation[rows[on]]), DEVIATION_LIMIT)
         base = power[on] + FLOOR**EIGHTH
         unusual[rows[on]] = size / base ** (1 / EIGHTH)
-        step = NORM_RATE * (np.minimum(size**EIGHTH, WINSOR**EIGHTH * base) - power[on])
+        step = rate * (np.minimum(size**EIGHTH, WINSOR**EIGHTH * base) - power[on])
         power[on] += np.where(np.isnan(step), 0.0, step)
     return unusual, power
 

@@ -50,10 +50,7 @@ class _Parts:
         self.count = g.op("Max", self._start(g.slice(state, 1, -2, -1), seen), g.const(0.0))
         self.held = g.clip(self._start(g.slice(state, 1, -1), g.const([[0.0]])), 0.0, None)
         self.gain = self._gain()
-        self.means = [
-            self._mean(self._start(g.slice(state, 1, (1 + i) * fields, (2 + i) * fields), first), last, rate)
-            for i, rate in enumerate(memory.MEAN_RATES)
-        ]
+        self.means = [self._mean(self._start(g.slice(state, 1, fields, 2 * fields), first), last, recipe.rates.mean)]
         self.predicted = self._predict(z)
         above = g.where(missing, g.const(0.0), g.sub(last, self.level))
         self.above = above
@@ -89,7 +86,7 @@ class _Parts:
         squared = g.mul(rare, rare)
         mean = g.op("Sqrt", g.div(self._total(squared), g.op("Max", count, g.const(1.0))))
         step = g.sub(g.op("Unsqueeze", mean, g.ints(1)), self.rarity)
-        self.rarity = g.add(self.rarity, g.mul(step, g.const(memory.RARITY_RATE)))
+        self.rarity = g.add(self.rarity, g.mul(step, g.const(recipe.rates.rarity)))
         self.squares.append(squared)
         self.scores.append(recipe.rarity.add(g, g.reshape(g.op("Max", self.rarity, g.const(0.0)), -1)))
 
@@ -101,11 +98,11 @@ class _Parts:
 
     def _new_anchor(self) -> str:
         """Let the row move the anchor: faster among an entity's first rows, and never far at once."""
-        g = self.g
-        rate = g.const(memory.ANCHOR_RATE)
+        g, usual = self.g, self.recipe.rates.anchor
+        rate = g.const(usual)
         if self.gain:
             early = g.op("Less", self.count, g.const(float(memory.ANCHOR_ROWS)))
-            rate = g.where(early, self._rate(memory.ANCHOR_RATE), rate)
+            rate = g.where(early, self._rate(usual), rate)
         away = g.clip(g.sub(self.last, self.anchor), -memory.ANCHOR_LIMIT, memory.ANCHOR_LIMIT)
         return g.add(self.anchor, g.where(g.is_nan(self.last), g.const(0.0), g.mul(away, rate)))
 
@@ -159,12 +156,12 @@ class _Parts:
     def new_state(self, held: str) -> str:
         """Level, norms and held score after the row; a missing field changes nothing."""
         g = self.g
-        level = g.add(self.level, g.mul(self.above, self._rate(memory.LEVEL_RATE)))
+        level = g.add(self.level, g.mul(self.above, self._rate(self.recipe.rates.level)))
         eighth = g.mul(self.size, self.size)
         eighth = g.mul(eighth, eighth)
         eighth = g.mul(eighth, eighth)
         most = g.mul(self.base, g.const(memory.WINSOR**memory.EIGHTH))
-        growth = g.mul(g.sub(g.op("Min", eighth, most), self.power), g.const(memory.NORM_RATE))
+        growth = g.mul(g.sub(g.op("Min", eighth, most), self.power), g.const(self.recipe.rates.norm))
         power = g.add(self.power, g.mul(growth, g.concat([self.known] * len(memory.KINDS), axis=1)))
         anchor = self._new_anchor()
         count = g.add(self.count, g.const(1.0))

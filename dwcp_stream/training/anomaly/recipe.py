@@ -11,12 +11,12 @@ from dwcp_stream.training.anomaly.channels import Channels, fit_channels
 from dwcp_stream.training.anomaly.marginal import Marginal
 from dwcp_stream.training.anomaly.memory import (
     ANCHOR_LIMIT,
-    ANCHOR_RATE,
     EIGHTH,
     FLOOR,
     KINDS,
-    RARITY_RATE,
+    USUAL,
     Ints,
+    Rates,
     Turns,
     deviations,
     join_fields,
@@ -60,6 +60,8 @@ class Recipe:
         Rarity among all training rows, and the scale of its mean over a few rows; None with too few rows.
     anchor
         [F] slower level of an entity that was not seen before, to which rarity is relative.
+    rates
+        How fast the means forget.
     """
 
     channels: Channels
@@ -73,9 +75,10 @@ class Recipe:
     anchor: NDArray[np.float32]
     marginal: Marginal | None
     rarity: Tail | None
+    rates: Rates = USUAL
 
 
-def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
+def fit_recipe(grid: Grid, ends: Ints, rates: Rates = USUAL) -> Recipe:
     """Fit on the windows that end at the rows `ends`.
 
     Raises
@@ -112,15 +115,15 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
         fitted.append(made)
         return residual
 
-    deviation, after = deviations(z[ends], turns, start, held_out_residual)
+    deviation, after = deviations(z[ends], turns, start, held_out_residual, rates)
     # an entity's first window lacks a past, and its level is a guess
     settled = turns.order[min(stream.window, len(turns.order) // 4) :]
     rows = np.sort(settled[settled >= 0])
     start_power = mean_power(deviation[rows])
-    unusual, power = track_norms(deviation, turns, start_power)
+    unusual, power = track_norms(deviation, turns, start_power, rates.norm)
     usual = np.abs(deviation[rows]) / (start_power + FLOOR**EIGHTH) ** (1 / EIGHTH)
-    slow, anchor = track_levels(z[ends], turns, _means(z[ends], turns), ANCHOR_RATE, limit=ANCHOR_LIMIT)
-    marginal, rarity = _fit_rarity(z[ends] - slow, turns)
+    slow, anchor = track_levels(z[ends], turns, _means(z[ends], turns), rates.anchor, limit=ANCHOR_LIMIT)
+    marginal, rarity = _fit_rarity(z[ends] - slow, turns, rates.rarity)
     return Recipe(
         channels=channels,
         season=season,
@@ -133,6 +136,7 @@ def fit_recipe(grid: Grid, ends: Ints) -> Recipe:
         anchor=anchor.mean(axis=0).astype(np.float32),
         marginal=marginal,
         rarity=rarity,
+        rates=rates,
     )
 
 
@@ -146,13 +150,13 @@ def _fit_tails(unusual: Floats, usual: Floats, fields: int) -> tuple[Tail, ...]:
     return tuple(tails)
 
 
-def _fit_rarity(z: Floats, turns: Turns) -> tuple[Marginal | None, Tail | None]:
+def _fit_rarity(z: Floats, turns: Turns, rate: float) -> tuple[Marginal | None, Tail | None]:
     """Fit rarity to rows [N, F] less their entity's anchor, and its scale to held-out quarters."""
     if len(z) < marginals.MIN_ROWS:
         return None, None
     joined = join_fields(marginals.held_out_rarity(z))[:, None]
-    before, _ = track_levels(joined, turns, np.zeros((turns.order.shape[1], 1)), RARITY_RATE)
-    evidence = (before + RARITY_RATE * (joined - before))[:, 0]
+    before, _ = track_levels(joined, turns, np.zeros((turns.order.shape[1], 1)), rate)
+    evidence = (before + rate * (joined - before))[:, 0]
     return marginals.fit_marginal(z), fit_tail(evidence, norm_of(evidence), mean=True)
 
 

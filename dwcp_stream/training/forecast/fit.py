@@ -13,7 +13,7 @@ from dwcp_stream.training.forecast.layout import Layout
 from dwcp_stream.training.forecast.network import Weights
 from dwcp_stream.training.forecast.regression import fit_quantile
 from dwcp_stream.training.forecast.rows import F32, Mask, Table
-from dwcp_stream.training.forecast.sequence import Progress
+from dwcp_stream.training.sequence import Progress
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 USUAL = 1e-3
@@ -118,6 +118,8 @@ def fit_weights(
     epochs: int | None,
     progress: Progress,
     like: Fitted | None = None,
+    hidden: int = network.HIDDEN,
+    rate: float = RATE,
 ) -> Fitted:
     """Fit on training rows.
 
@@ -129,6 +131,8 @@ def fit_weights(
         Of the network.
     like
         Take ridge, number of epochs and gate from there, and choose nothing: `valid` then decides nothing.
+    hidden, rate
+        Width of the network, and its peak learning rate.
     """
     mean, spread = standardise(table, train)
     ridge = choose_ridge(table, train, valid, shape)[0] if like is None else like.ridge
@@ -138,7 +142,7 @@ def fit_weights(
     unit = persistence_cost(table, train)
     with np.errstate(invalid="ignore"):
         widths = 1.5 * np.nanmedian(_known(np.abs(table.actual - base)[train]), axis=0)
-    start = network.init(seed, len(shape.targets), standard.shape[2], np.nan_to_num(widths, nan=1.0))
+    start = network.init(seed, len(shape.targets), standard.shape[2], np.nan_to_num(widths, nan=1.0), hidden)
 
     def batches(numbers: NDArray[np.int64]) -> dict[str, F32]:
         return {"x": standard[numbers], "base": base[numbers], "actual": table.actual[numbers], "unit": unit}
@@ -150,7 +154,7 @@ def fit_weights(
     done = fitting.fit(
         start, network.loss, np.flatnonzero(train), judged, batches,
         epochs=(epochs or passes) if like is None else like.epochs,
-        batch=batch, rate=RATE, seed=seed, progress=progress,
+        batch=batch, rate=rate, seed=seed, progress=progress,
     )  # fmt: skip
     weights = Weights(mean, spread, median, done.params, np.ones(base.shape[1:], np.float32))
     gate = _gate(weights, table, base, valid, shape) if like is None else like.weights.gate

@@ -66,15 +66,15 @@ def columns(shape: Layout, horizon: int) -> NDArray[np.int64]:
     return np.concatenate([np.arange(shape.common), np.arange(first, first + shape.seasonal)])
 
 
-def init(seed: int, targets: int, inputs: int, widths: F32) -> Params:
+def init(seed: int, targets: int, inputs: int, widths: F32, hidden: int = HIDDEN) -> Params:
     """Draw the network: it starts as no bend at all, and as the half-widths [Y, H] given."""
     horizons = widths.shape[1]
-    first = jax.random.normal(jax.random.key(seed), (targets, inputs, HIDDEN)) * inputs**-0.5
+    first = jax.random.normal(jax.random.key(seed), (targets, inputs, hidden)) * inputs**-0.5
     start = np.log(np.expm1(np.clip(widths, 1e-3, 50.0)))  # inverse of softplus
     bias = np.stack([np.zeros_like(start), start, start], axis=2).reshape(targets, 1, 3 * horizons)
     return {
-        "first": {"W": first, "b": jnp.zeros((targets, 1, HIDDEN))},
-        "last": {"W": jnp.zeros((targets, HIDDEN, 3 * horizons)), "b": jnp.asarray(bias, jnp.float32)},
+        "first": {"W": first, "b": jnp.zeros((targets, 1, hidden))},
+        "last": {"W": jnp.zeros((targets, hidden, 3 * horizons)), "b": jnp.asarray(bias, jnp.float32)},
         "skip": {"W": jnp.zeros((targets, inputs, 3 * horizons))},
     }
 

@@ -13,7 +13,7 @@ from dwcp_stream.training.forecast.layout import Layout
 from dwcp_stream.training.forecast.memory import Shapes
 from dwcp_stream.training.forecast.network import flatten, is_cold
 from dwcp_stream.training.forecast.plan import transformed
-from dwcp_stream.training.forecast.sequence import Progress, in_order, run_sequence
+from dwcp_stream.training.sequence import Progress, in_order, run_sequence
 
 CUTS = (0.70, 0.85)
 HELD_OUT = 5
@@ -146,8 +146,8 @@ def make_table(
     names = ["common", "origin", "scale", *(["seasonal"] if shape.seasons else [])]
     columns = [grid.stream.field_index(name) for name in shape.fields]
     made = run_sequence(
-        features_model(shape, shapes), grid, rows, columns,
-        window=shape.window, state=shape.memory, names=names, restart=restart, progress=progress,
+        features_model(shape, shapes), grid, rows, names,
+        state=shape.memory, columns=columns, window=shape.window, restart=restart, progress=progress,
     )  # fmt: skip
     later = transformed(later_values(grid, rows, shape), shape)  # [N, H, Y]
     actual = np.clip((later - made["origin"][:, None]) / made["scale"][:, None], -FARTHEST, FARTHEST)

@@ -11,19 +11,25 @@ from statistics import NormalDist
 import numpy as np
 
 from dwcp_stream.training.dataset import Grid, Ints, load_grid
-from dwcp_stream.training.forecast.fit import USUAL, Fitted, calibrate, choose_ridge, fit_weights
+from dwcp_stream.training.forecast.fit import RATE, USUAL, Fitted, calibrate, choose_ridge, fit_weights
 from dwcp_stream.training.forecast.graph import Parts, build
 from dwcp_stream.training.forecast.judge import RESIDUAL_LIMIT
 from dwcp_stream.training.forecast.layout import Layout, Season
 from dwcp_stream.training.forecast.memory import Shapes
+from dwcp_stream.training.forecast.network import HIDDEN
 from dwcp_stream.training.forecast.plan import plan, season_choices, usual_courses
 from dwcp_stream.training.forecast.report import Trial, write_report
 from dwcp_stream.training.forecast.rows import F32, Mask, Split, Table, add_cold, make_table, split
-from dwcp_stream.training.forecast.sequence import Progress, run_sequence
-from dwcp_stream.training.job import Candidate, Job
+from dwcp_stream.training.job import Candidate, Job, Parameter, Space
 from dwcp_stream.training.metrics import budget_threshold
 from dwcp_stream.training.publish import reference
+from dwcp_stream.training.sequence import Progress, run_sequence
 
+SPACE: Space = {
+    "hidden": Parameter(HIDDEN, 8, 128, log=True, whole=True),
+    "rate": Parameter(RATE, 3e-4, 2e-2, log=True),
+}
+"""Width of the network and its peak learning rate; ridge, seasons and epochs are chosen on validation rows anyway."""
 BUDGET = 0.2
 """False alarms per entity and day that the threshold may cost in validation time."""
 MERGE = 10
@@ -92,6 +98,7 @@ def train_forecast(job: Job) -> Candidate:
         targets=shape.targets,
         state_size=shape.state,
         licence="that of the data it was trained on",
+        validation=min(fitted.valid_loss),
     )
 
 
@@ -116,6 +123,7 @@ def _fit(
     return fit_weights(
         longer, used, valid, shape, seed=job.seed, epochs=job.epochs, like=like,
         progress=lambda s: job.progress(middle + (end - middle) * s, "training"),
+        hidden=int(job.told(SPACE, "hidden")), rate=job.told(SPACE, "rate"),
     )  # fmt: skip
 
 
@@ -141,8 +149,8 @@ def run(grid: Grid, rows: Ints, parts: Parts, progress: Progress) -> dict[str, F
     """Quantiles [N, H, Y, 3] and score [N] of windows, run in order as the daemon would from the first of them on."""
     shape = parts.shape
     return run_sequence(
-        build(parts), grid, rows, [grid.stream.field_index(name) for name in shape.fields],
-        window=shape.window, state=shape.state, names=("quantiles", "score"), progress=progress,
+        build(parts), grid, rows, ("quantiles", "score"), state=shape.state,
+        columns=[grid.stream.field_index(name) for name in shape.fields], window=shape.window, progress=progress,
     )  # fmt: skip
 
 

@@ -4,8 +4,8 @@ Measures over all fields may only raise the margin (monotone constraints): being
 sign of health, whatever the few incidents of a training file suggest.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -37,15 +37,17 @@ PARAMETERS: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Capacity:
-    """How much the trees may learn: their depth, and the most rounds."""
+    """How much the trees may learn: their depth, the most rounds, and what else XGBoost is told."""
 
     depth: int
     rounds: int
+    told: Mapping[str, float] = field(default_factory=dict)
 
 
-FEW: Final = Capacity(3, 120)
-MANY: Final = Capacity(6, 300)
-MANY_INCIDENTS: Final = 200  # from which deep trees learn what carries over, and not the incidents one by one
+DEPTH: Final = 6
+FEW: Final = Capacity(DEPTH, 120)
+MANY: Final = Capacity(DEPTH, 300)
+MANY_INCIDENTS: Final = 200  # from which more trees learn what carries over, and not the incidents one by one
 
 
 def capacity(incidents: int, rounds: int | None = None) -> Capacity:
@@ -121,6 +123,8 @@ def grow(
     booster = xgboost.train(
         {
             **PARAMETERS,
+            "max_depth": allowed.depth,
+            **allowed.told,
             "seed": seed,
             "colsample_bytree": share,
             "monotone_constraints": tuple(int(column.rising) for column in columns),

@@ -12,6 +12,7 @@ from dwcp_stream.training.graph import Graph, to_bytes
 from dwcp_stream.training.incident.design import Design
 from dwcp_stream.training.incident.features import add_features, newest_words
 from dwcp_stream.training.incident.normal import add_normal, add_scaled
+from dwcp_stream.training.sequence import BEFORE, run_sequence
 
 F32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -27,7 +28,7 @@ class StateSession:
         state = g.input("state_in", np.float32, ["batch", design.state_size])
         normal = add_normal(g, add_scaled(g, window, design), state, design)
         g.output(normal.state, "state_out", np.float32, ["batch", design.state_size])
-        self._design, self._session = design, make_session(to_bytes(g.model()), where="training")
+        self._design, self._model = design, to_bytes(g.model())
 
     def states(self, grid: Grid, ends: Ints, begins: NDArray[np.bool_], kept: Ints) -> F32:
         """Return the state before each of the rows `kept`.
@@ -48,24 +49,13 @@ class StateSession:
         ndarray of shape (K, S)
             NaN where the entity is new.
         """
-        columns = self._design.columns(grid.stream)
-        first = np.flatnonzero(begins)
-        length = np.diff(np.append(first, len(ends)))
-        place = np.full(len(ends), -1, np.int64)
-        place[kept] = np.arange(len(kept))
-        found = np.full((len(kept), self._design.state_size), np.nan, np.float32)
-        order = np.argsort(-length, kind="stable")  # the longest first: those that go on are a prefix
-        first, length = first[order], length[order]
-        state = np.full((len(first), self._design.state_size), np.nan, np.float32)
-        for step in range(int(length.max(initial=0))):
-            going = int(np.searchsorted(-length, -step, side="left"))
-            at = first[:going] + step
-            wanted = place[at]
-            found[wanted[wanted >= 0]] = state[:going][wanted >= 0]
-            windows, _ = grid.windows(ends[at], columns)
-            feed = {"window": np.ascontiguousarray(windows), "state_in": state[:going]}
-            state[:going] = self._session.run(None, padded(feed))[0][:going]
-        return found
+        keep = np.zeros(len(ends), bool)
+        keep[kept] = True
+        found = run_sequence(
+            self._model, grid, ends, [BEFORE], state=self._design.state_size,
+            columns=self._design.columns(grid.stream), life=np.cumsum(begins), keep=keep,
+        )  # fmt: skip
+        return found[BEFORE]
 
 
 class FeatureSession:

@@ -5,15 +5,15 @@ the number of trees, the threshold, the probability's line and every figure of t
 then grown on all rows with the same recipe, because incidents are few and each teaches.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.training.ensemble import evaluate, exact
-from dwcp_stream.training.incident.boosting import Capacity, capacity, grow
+from dwcp_stream.training.incident.boosting import DEPTH, PARAMETERS, Capacity, capacity, grow
 from dwcp_stream.training.incident.comparing import both, compare, judge_later
 from dwcp_stream.training.incident.data import Folds, IncidentData, apart, load_incident_data, split
 from dwcp_stream.training.incident.design import fit_design
@@ -21,25 +21,35 @@ from dwcp_stream.training.incident.graphs import explain_model, incident_model
 from dwcp_stream.training.incident.report import Findings, write_report
 from dwcp_stream.training.incident.table import Table, build_table
 from dwcp_stream.training.incident.thresholds import calibrate, fit_platt
-from dwcp_stream.training.job import Candidate, Job
+from dwcp_stream.training.job import Candidate, Job, Parameter, Space
 from dwcp_stream.training.metrics import plain
 from dwcp_stream.training.publish import reference
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
+SPACE: Final[Space] = {
+    "max_depth": Parameter(DEPTH, 2, 9, whole=True),
+    "eta": Parameter(PARAMETERS["eta"], 0.02, 0.3, log=True),
+    "min_child_weight": Parameter(PARAMETERS["min_child_weight"], 1.0, 50.0, log=True),
+    "subsample": Parameter(PARAMETERS["subsample"], 0.4, 1.0),
+    "lambda": Parameter(PARAMETERS["lambda"], 1.0, 100.0, log=True),
+}
+"""As XGBoost calls them."""
 
 
 @dataclass(frozen=True)
 class Unseen:
     """Margins [K] by trees that had not seen the row's part (NaN where `judged` is false), and the best rounds.
 
-    `overlap` says that some windows shared rows with windows that the trees had seen.
+    `loss` is the mean loss of the parts after these rounds, each by trees of the others. `overlap` says that
+    some windows shared rows with windows that the trees had seen.
     """
 
     margin: Floats
     rounds: int
     judged: Bools
     overlap: bool
+    loss: float
 
 
 def train_incident(job: Job) -> Candidate:
@@ -57,9 +67,13 @@ def train_incident(job: Job) -> Candidate:
     design = fit_design(job.stream, data.newest, data.group, data.normal, where=where)
     job.progress(0.05, "computing features")
     table = build_table(data, folds, design, job.seed)
-    allowed = capacity(int(data.event.max()) + 1, job.epochs)
+    allowed = replace(
+        capacity(int(data.event.max()) + 1, job.epochs),
+        depth=int(job.told(SPACE, "max_depth")),
+        told={name: job.told(SPACE, name) for name in SPACE if name != "max_depth"},
+    )
     unseen = score_unseen(data, folds, table, allowed, job)
-    chosen = Capacity(allowed.depth, unseen.rounds)
+    chosen = replace(allowed, rounds=unseen.rounds)
     seen = table.select(unseen.judged)
     margin = unseen.margin[unseen.judged]
     calibration = calibrate(seen.rows.label, margin)
@@ -95,6 +109,7 @@ def train_incident(job: Job) -> Candidate:
         severity=calibration.severity,
         state_size=design.state_size,
         licence="that of the training files",
+        validation=unseen.loss,
     )
 
 
@@ -130,8 +145,9 @@ def score_unseen(data: IncidentData, folds: Folds, table: Table, allowed: Capaci
         result = grow(rows, table.columns, job.seed, allowed, watched=watched, progress=progress)
         losses.append(np.pad(result.losses, (0, allowed.rounds - len(result.losses)), mode="edge"))
         grown.append(result.trees)
-    rounds = int(np.argmin(np.mean(losses, axis=0))) + 1
+    mean = np.mean(losses, axis=0)
+    rounds = int(np.argmin(mean)) + 1
     margin = np.full(len(table.at), np.nan)
     for (inside, _), trees in zip(parts, grown, strict=True):
         margin[inside] = evaluate(trees[:rounds], table.rows.x[inside])
-    return Unseen(margin, rounds, judged, overlap)
+    return Unseen(margin, rounds, judged, overlap, float(mean[rounds - 1]))
