@@ -20,10 +20,10 @@ from dwcp_stream.control import (
     Rollback,
     SetLogLevel,
     Verifier,
-    parse_public,
 )
 from dwcp_stream.errors import BrokerError, DwcpError, ModelError
 from dwcp_stream.kafka.control import ControlTopic, open_control
+from dwcp_stream.keys import parse_public
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.registry.promotion import promote, rollback
 from dwcp_stream.settings import Settings

@@ -38,7 +38,7 @@ Example:
 @json_option
 def keygen(file: Path, *, as_json: bool) -> None:
     """Make a key: the private half goes to FILE, which only you may read; the public one is printed."""
-    from dwcp_stream.control import create_key, public_text
+    from dwcp_stream.keys import create_key, public_text
 
     public = public_text(create_key(file))
     emit({"file": str(file), "key_id": file.stem, "public": public}, as_json, _render_key)
@@ -159,8 +159,9 @@ def _send(
     settings: Settings,
     as_json: bool,
 ) -> None:
-    from dwcp_stream.control import Command, read_key, sign
+    from dwcp_stream.control import Command, sign
     from dwcp_stream.kafka.control import send_command
+    from dwcp_stream.keys import read_key
 
     name = key_file.stem if key_id is None else key_id
     if not KEY_ID.fullmatch(name):
@@ -178,8 +179,9 @@ def _send(
 
 
 async def _list(settings: Settings) -> list[dict[str, Any]]:
-    from dwcp_stream.control import Verifier, parse_public
+    from dwcp_stream.control import Verifier
     from dwcp_stream.kafka.control import open_control
+    from dwcp_stream.keys import parse_public
     from dwcp_stream.streams import load_streams
 
     keys = {name: parse_public(text) for name, text in settings.control.keys.items()}

@@ -5,7 +5,6 @@ is `dwcp_stream.kafka.control`'s, and what a command does in a worker `topologie
 """
 
 from dwcp_stream.control.commands import Action, Command, Promote, Rollback, SetLogLevel
-from dwcp_stream.control.keys import create_key, parse_public, public_text, read_key
 from dwcp_stream.control.signing import HEADER_KEY, HEADER_SIGNATURE, Signed, sign
 from dwcp_stream.control.verifier import EVERYONE, REFUSED, Received, Verdict, Verifier
 
@@ -23,9 +22,5 @@ __all__ = [
     "Signed",
     "Verdict",
     "Verifier",
-    "create_key",
-    "parse_public",
-    "public_text",
-    "read_key",
     "sign",
 ]

@@ -9,12 +9,14 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from dwcp_stream.control import Action, Command, Promote, Rollback, SetLogLevel, Signed, public_text, sign
+from dwcp_stream.control import Action, Command, Promote, Rollback, SetLogLevel, Signed, sign
 from dwcp_stream.kafka.control import send_command
+from dwcp_stream.keys import public_text
 from dwcp_stream.registry.aliases import read_aliases
 from dwcp_stream.registry.history import read_history
 from dwcp_stream.registry.promotion import promote
 from dwcp_stream.registry.repository import ModelRepository
+from dwcp_stream.registry.signatures import sign_version
 from tests.integration import probe
 from tests.integration.harness import wait_until
 from tests.integration.workers import Run, Site, WorkerProcess
@@ -122,3 +124,29 @@ async def test_a_worker_that_starts_later_repeats_nothing_but_what_still_holds(s
     await counted(run, second, applied=1, past=3, replayed=1)
     assert champion(models) == 2, "the rollback of before is not done again"
     assert '"change": "warning to debug"' in second.log.read_text()
+
+
+async def test_only_what_somebody_has_signed_is_promoted_or_served(site) -> None:
+    await site.create()
+    keys = msgspec.json.encode({"alice": public_text(ALICE)}).decode()
+    run = await site.run(DWCP_CONTROL__KEYS=keys, DWCP_MODEL_KEYS=keys, DWCP_MODELS_INTERVAL="0.05")
+    models = site.directory / "models"
+    worker = run.start()
+    await wait_until(lambda: not worker.running, lambda: f"a worker with an unsigned champion ends\n{worker.tail()}")
+    assert "is not signed" in worker.tail()
+
+    sign_version(models / probe.MODEL / "1", "alice", ALICE)
+    probe.publish_model(models, site.stream, factor=1.5, alias=None)
+    worker = run.start()
+    await run.ready(worker)
+    await send_command(run.settings, signed(Promote(probe.MODEL, 2)))
+    await counted(run, worker, failed=1)
+    sign_version(models / probe.MODEL / "2", "alice", ALICE)
+    await send_command(run.settings, signed(Promote(probe.MODEL, 2)))
+    await counted(run, worker, failed=1, applied=1)
+    assert champion(models) == 2
+
+    async def serving() -> bool:
+        return f"{probe.MODEL} v2" in (await worker.get("/health/ready"))[1]
+
+    await wait_until(serving, lambda: f"version 2 loaded\n{run.logs()}")

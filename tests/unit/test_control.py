@@ -24,13 +24,10 @@ from dwcp_stream.control import (
     Received,
     SetLogLevel,
     Verifier,
-    create_key,
-    parse_public,
-    public_text,
-    read_key,
     sign,
 )
 from dwcp_stream.errors import ConfigError
+from dwcp_stream.keys import create_key, parse_public, public_text, read_key
 from dwcp_stream.settings import PUBLIC_KEY, load_settings
 from tests.fuzz import control as fuzz
 
