@@ -13,7 +13,7 @@ from dwcp_stream.errors import PayloadError
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.streams import StreamDefinition, load_streams
 from dwcp_stream.streams.definition import Field, ModelBinding
-from dwcp_stream.training.consensus import train_consensus
+from dwcp_stream.training.consensus.trainer import train_consensus
 from dwcp_stream.training.job import Job
 from dwcp_stream.training.publish import histogram
 from dwcp_stream.training.rules import membership, robust_z

@@ -9,10 +9,10 @@ import onnxruntime as ort
 import pytest
 
 from dwcp_stream.streams import StreamDefinition, load_stream
-from dwcp_stream.training import autoencoder as ae
 from dwcp_stream.training import forecaster as net
 from dwcp_stream.training import link_features as features
 from dwcp_stream.training import recurrent as rnn
+from dwcp_stream.training.consensus import autoencoder as ae
 from dwcp_stream.training.graph import Graph, to_bytes
 
 STREAMS = Path(__file__).parents[2] / "config" / "streams"

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.scoring.session import make_session
-from dwcp_stream.training import autoencoder as ae
-from dwcp_stream.training.consensus_report import write_report
+from dwcp_stream.training.consensus import autoencoder as ae
+from dwcp_stream.training.consensus.report import write_report
 from dwcp_stream.training.dataset import Floats, Grid, Ints, load_grid
 from dwcp_stream.training.fitting import Fit, fit
 from dwcp_stream.training.job import Candidate, Job, Parameter, Space

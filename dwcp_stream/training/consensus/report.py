@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dwcp_stream.training import autoencoder as ae
+from dwcp_stream.training.consensus import autoencoder as ae
 from dwcp_stream.training.dataset import Grid
 from dwcp_stream.training.job import Job
 from dwcp_stream.training.labels import Labelled
@@ -13,7 +13,7 @@ from dwcp_stream.training.metrics import Detection, plain
 from dwcp_stream.training.report import Number, document, line_plot, score_plot, table
 
 if TYPE_CHECKING:
-    from dwcp_stream.training.consensus import Trained
+    from dwcp_stream.training.consensus.trainer import Trained
 
 HEADER = (
     *("detector", "events found", "false alarms", "per hour", "quiet time in alarm", "ROC AUC", "AP"),
