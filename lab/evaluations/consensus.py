@@ -77,7 +77,7 @@ def main(
         tests = [source >= len(train_files)]
     chosen = {name: d for name, d in detectors().items() if not only or name in only}
     rows = [run(name, d, seen, tests, seed, changed=scale != 1.0 or members > 0) for name, d in chosen.items()]
-    emit_table({"features, windows a second": round(rate_of_features(seen)), "detectors": rows}, as_json)
+    emit_table({"detectors": rows}, as_json)
 
 
 def changed(stream: StreamDefinition, files: Sequence[Path], scale: float, members: int) -> tuple[Windows, Ints]:
@@ -128,7 +128,10 @@ def run(
         test = part & (copy if changed else True)
         score, limit = fitted(detector, seen, train, seed)
         tally.add(seen, test, laid(score(test), test), limit)
-    tally.rate = rate_of(score, seen) if detector.sees != "rule" else float("nan")
+    if detector.sees != "rule":
+        tally.rate = rate_of(score, seen)
+        if detector.features:
+            tally.rate = 1.0 / (1.0 / tally.rate + 1.0 / rate_of_features(seen))
     return tally.row()
 
 

@@ -50,11 +50,14 @@ class Detector:
     folds
         Over how many folds its threshold is cross-fitted; 1: on the training windows themselves, of which it saw the
         quiet ones; 0: it has a threshold of its own, 1.
+    features
+        Whether it needs the features, whose cost is then its own, too.
     """
 
     fit: Callable[[Windows, Mask, int], Scorer]
     sees: str
     folds: int = 3
+    features: bool = True
 
     def fitter(self, seen: Windows, seed: int) -> Fitter:
         """Bind windows and seed."""
@@ -63,13 +66,13 @@ class Detector:
 
 def detectors() -> dict[str, Detector]:
     """All of them by name, rules first."""
-    found = {name: Detector(partial(_rule, rule), "rule", 0) for name, rule in RULES.items()}
+    found = {name: Detector(partial(_rule, rule), "rule", 0, features=False) for name, rule in RULES.items()}
     found |= {
-        "PCA of the rows, mean of 5": Detector(_pca_rows, "quiet", 1),
+        "PCA of the rows, mean of 5": Detector(_pca_rows, "quiet", 1, features=False),
         "PCA of the features": Detector(_pca_features, "quiet", 1),
-        "River HalfSpaceTrees": Detector(_half_space_trees, "quiet", 1),
+        "River HalfSpaceTrees": Detector(_half_space_trees, "quiet", 1, features=False),
         "isolation forest of the features": Detector(_forest, "quiet", 1),
-        "default anomaly model": Detector(_default, "quiet", 1),
+        "default anomaly model": Detector(_default, "quiet", 1, features=False),
         "harmful deviations": Detector(_surprise, "quiet", 1),
     }
     found |= {

@@ -1,13 +1,15 @@
 """Networks that learn quiet time of a consensus cluster and score by what surprises them.
 
-Each sees the channels of `dwcp_stream.training.consensus.features`, relative to the cluster's own normal, squashed,
-and gives what the rows should be: an autoencoder rebuilds them from a narrow code, a forecaster predicts each row
-from those before. The score is the root mean square over channels of the harmful part of the mean error in the last
-`TAIL` rows, in units of its size in quiet time.
+Each sees the channels of `dwcp_stream.training.consensus.features`, relative to the cluster's own normal, squashed (one
+of them, as the reference's, absolute levels in units of training time), and gives what the rows should be: an
+autoencoder rebuilds them from a narrow code, a forecaster predicts each row from those before. The score is the root
+mean square over channels of the harmful part of the mean error in the last `TAIL` rows, in units of its size in quiet
+time.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import jax
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from dwcp_stream.training import recurrent as rnn
 from dwcp_stream.training.consensus.data import Mask
-from dwcp_stream.training.consensus.features import CHANNELS
+from dwcp_stream.training.consensus.features import CHANNELS, LOGGED
 from dwcp_stream.training.consensus.sequence import Windows
 from dwcp_stream.training.fitting import fit
 
@@ -25,9 +27,10 @@ F32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
 SQUASH, TAIL, LIMIT, SMALLEST = 4.0, 4, 8.0, 0.05
 BATCH, RATE = 128, 4e-3
-HARM: Final = np.array([1, 1, -1, 1, 1, 1, 1, 1, 1, 1, 1, 1], np.float32)
-WEIGHT: Final = np.array([1, 1, 0.5, 1, 1, 1, 0.5, 0.5, 1, 1, 1, 1], np.float32)
+HARM: Final = np.array([1, 1, -1, 1, 1, 1, 1, 1, 1, 1], np.float32)
 SIZE: Final = len(CHANNELS)
+ABSOLUTE: Final = (*LOGGED, "leader_changes")
+ABSOLUTE_HARM: Final = np.array([1, 1, -1, 1, 1, 1, 1, -1], np.float32)
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,15 @@ class Network:
         Newest rows that it sees.
     epochs
         Passes over the quiet windows.
+    absolute
+        Whether it sees absolute levels.
     """
 
     init: Callable[[Any], rnn.Params]
     apply: Callable[[rnn.Params, Any], Any]
     rows: int
     epochs: int
+    absolute: bool = False
 
 
 def _init_dense_ae(key: Any) -> rnn.Params:
@@ -65,14 +71,14 @@ def _dense_ae(params: rnn.Params, x: Any) -> Any:
     return rnn.dense(params["3"], value).reshape(x.shape)
 
 
-def _init_lstm_ae(key: Any) -> rnn.Params:
+def _init_lstm_ae(key: Any, size: int = SIZE) -> rnn.Params:
     keys = jax.random.split(key, 5)
     return {
-        "encoder": rnn.init_lstm(keys[0], SIZE, 24),
+        "encoder": rnn.init_lstm(keys[0], size, 24),
         "code": rnn.init_dense(keys[1], 24, 6),
         "unfold": rnn.init_dense(keys[2], 6, 24),
         "decoder": rnn.init_lstm(keys[3], 24, 24),
-        "head": rnn.init_dense(keys[4], 24, SIZE, scale=0.3),
+        "head": rnn.init_dense(keys[4], 24, size, scale=0.3),
     }
 
 
@@ -81,6 +87,11 @@ def _lstm_ae(params: rnn.Params, x: Any) -> Any:
     seed = jnp.tanh(rnn.dense(params["unfold"], code))
     repeated = jnp.broadcast_to(seed[None], (x.shape[1], *seed.shape))
     return rnn.dense(params["head"], rnn.lstm(params["decoder"], repeated)).transpose(1, 0, 2)
+
+
+def _absolute_ae(params: rnn.Params, x: Any) -> Any:
+    """Do the same in a function of its own, because programs are kept by function."""
+    return _lstm_ae(params, x)
 
 
 def _init_next_step(key: Any) -> rnn.Params:
@@ -117,6 +128,9 @@ def _before(x: Any) -> Any:
 
 NETWORKS: Final = {
     "MLP autoencoder, 12 rows": Network(_init_dense_ae, jax.jit(_dense_ae), 12, 30),
+    "LSTM autoencoder, absolute levels": Network(
+        partial(_init_lstm_ae, size=8), jax.jit(_lstm_ae), 30, 12, absolute=True
+    ),
     "LSTM autoencoder": Network(_init_lstm_ae, jax.jit(_lstm_ae), 30, 12),
     "next-step LSTM": Network(_init_next_step, jax.jit(_next_step), 30, 12),
     "temporal convolution": Network(_init_tcn, jax.jit(_tcn), 30, 12),
@@ -129,8 +143,9 @@ def fit_network(network: Network, seen: Windows, train: Mask, seed: int) -> Call
     pure = ~data.grid.any_in_window(data.grid.filled & ~data.quiet, ends)
     rows = np.flatnonzero(train & pure)
     valid = rows[::5]
-    x = np.tanh(seen.channels[:, -network.rows :] / np.float32(SQUASH))
-    known = seen.known[:, -network.rows :]
+    values, known = _absolute(seen, rows) if network.absolute else (seen.channels, seen.known)
+    x = np.tanh(values[:, -network.rows :] / np.float32(SQUASH))
+    known = known[:, -network.rows :]
     params = fit(
         network.init(jax.random.key(seed)),
         LOSSES[network.apply],
@@ -146,8 +161,9 @@ def fit_network(network: Network, seen: Windows, train: Mask, seed: int) -> Call
     spread = np.maximum(np.sqrt(np.square(_harm(network, params, x[rows], known[rows])).mean(axis=0)), SMALLEST)
 
     def score(wanted: Mask) -> Floats:
-        parts = np.minimum(_harm(network, params, x[wanted], known[wanted]) / spread, LIMIT) * WEIGHT
-        return np.asarray(np.sqrt(np.square(parts).mean(axis=1)), np.float64)
+        parts = np.minimum(_harm(network, params, x[wanted], known[wanted]) / spread, LIMIT)
+        weighted = parts * np.where(harm(network) < 0, 0.5, 1.0)  # fewer commits may rightly follow a falling load
+        return np.asarray(np.sqrt(np.square(weighted).mean(axis=1)), np.float64)
 
     return score
 
@@ -157,7 +173,26 @@ def _harm(network: Network, params: rnn.Params, x: F32, known: F32) -> F32:
     made = np.concatenate([np.asarray(network.apply(params, part)) for part in _parts(x)])
     error, present = (x - made)[:, -TAIL:] * known[:, -TAIL:], known[:, -TAIL:]
     mean = error.sum(axis=1) / np.maximum(present.sum(axis=1), 1.0)
-    return np.asarray(np.maximum(mean * HARM, 0.0), np.float32)
+    return np.asarray(np.maximum(mean * harm(network), 0.0), np.float32)
+
+
+def harm(network: Network) -> F32:
+    """Direction of each channel that is bad news [C]."""
+    return ABSOLUTE_HARM if network.absolute else HARM
+
+
+def _absolute(seen: Windows, rows: NDArray[np.int64]) -> tuple[F32, F32]:
+    """Logarithms of the rows' fields and the share of members that are active, scaled by the windows `rows`."""
+    window, _ = seen.runs.grid.windows(seen.ends)
+    names = seen.runs.grid.stream.field_names
+    logs = np.log1p(np.maximum(window[:, :, [names.index(name) for name in ABSOLUTE]], 0.0))
+    members = 2.0 * window[:, :, names.index("quorum_size")] - 1.0
+    share = window[:, :, names.index("active_nodes")] / np.maximum(members, 1.0)
+    values = np.concatenate([logs, share[:, :, None]], axis=2)
+    center, spread = np.nanmean(values[rows], axis=(0, 1)), np.nanstd(values[rows], axis=(0, 1))
+    known = np.isfinite(values)
+    scaled = np.where(known, (np.nan_to_num(values) - center) / np.maximum(spread, 0.1), 0.0)
+    return np.clip(scaled, -20.0, 20.0).astype(np.float32), known.astype(np.float32)
 
 
 def _parts(x: F32) -> list[F32]:

@@ -84,7 +84,7 @@ class Tally:
             "delay median, s": _short(float(np.median(self._delays)) if self._delays else float("nan")),
             "ROC AUC": _short(float(np.mean(self._auc)), 4),
             "AP": _short(float(np.mean(self._precision)), 4),
-            "windows a second without features": None if np.isnan(self.rate) else round(self.rate),
+            "windows a second": None if np.isnan(self.rate) else round(self.rate),
             "missed": self.missed,
         }
 

@@ -1,12 +1,14 @@
 """The comparison of consensus detectors: its words, its sums, and a run on made-up files."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from lab.evaluations.consensus import each_named, main
+from lab.evaluations.consensus_frontier import main as frontier_main
 from lab.evaluations.consensus_tally import wilson
 from tests.unit.test_training_end_to_end import consensus_run
 
@@ -62,3 +64,24 @@ def test_it_says_what_to_give() -> None:
     made = CliRunner().invoke(main, [])
     assert made.exit_code == 2
     assert "--rotate" in made.output
+
+
+def test_the_frontier_holds_what_nothing_as_fast_outdoes(tmp_path: Path) -> None:
+    def row(name: str, speed: float | None, precision: float) -> dict[str, object]:
+        return {
+            "detector": name,
+            "windows a second": speed,
+            "AP": precision,
+            "events found": "1 of 1",
+            "false alarms": 0,
+            "ROC AUC": 0.9,
+        }
+
+    path, picture = tmp_path / "found.json", tmp_path / "frontier.png"
+    rows = [row("slow", 10, 0.9), row("good", 100, 0.95), row("fast", 1000, 0.8), row("rule", None, 0.99)]
+    path.write_text(json.dumps({"detectors": rows}))
+    made = CliRunner().invoke(frontier_main, [str(path), "--out", str(picture)])
+    assert made.exit_code == 0, made.output
+    marked = {line.split("|")[1].strip(): "yes" in line for line in made.output.splitlines()[2:]}
+    assert marked == {"slow": False, "good": True, "fast": True}
+    assert picture.read_bytes().startswith(b"\x89PNG")

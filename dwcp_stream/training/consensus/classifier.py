@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dwcp_stream.training import recurrent as rnn
+from dwcp_stream.training.anomaly.products import wide_matmul
 from dwcp_stream.training.consensus.data import KINDS
 from dwcp_stream.training.consensus.features import COUNTS, EVENTS, FEATURES, LATENCIES
 from dwcp_stream.training.fitting import fit
@@ -147,16 +148,20 @@ def side_by_side(members: list[rnn.Params]) -> rnn.Params:
     }
 
 
+def add_network(g: Graph, params: rnn.Params, squashed: str, name: str) -> str:
+    """Add `logits` to a graph, [..., F] to [..., OUTPUTS]; `name` is for its constants."""
+    hidden = g.op("Relu", rnn.export_dense(g, f"{name}.hidden", params["hidden"], squashed))
+    return g.add(wide_matmul(g, hidden, np.asarray(params["logits"]["W"])), g.const(params["logits"]["b"]))
+
+
 def add_classifier(g: Graph, params: rnn.Params, features: str) -> tuple[str, str]:
     """Add the network: log probabilities [B, OUTPUTS], and the suspicion [B]."""
-    count = len(FEATURES)
-    squashed = g.smooth("Tanh", g.div(features, g.const(SQUASH)), count)
-    hidden = g.op("Relu", rnn.export_dense(g, "hidden", params["hidden"], squashed))
-    scores = rnn.export_dense(g, "logits", params["logits"], hidden)
-    top = g.reduce("ReduceMax", scores, [1])
-    powers = g.smooth("Exp", g.sub(scores, top), OUTPUTS)
+    squashed = g.smooth("Tanh", g.div(features, g.const(SQUASH)), len(FEATURES))
+    scores = add_network(g, params, squashed, "kinds")
+    scores = g.sub(scores, g.reduce("ReduceMax", scores, [1]))
+    powers = g.smooth("Exp", scores, OUTPUTS)
     total = g.op("Unsqueeze", g.row_sum(powers, OUTPUTS), g.ints(1))
-    logs = g.sub(g.sub(scores, top), g.smooth("Log", total, 1))
+    logs = g.sub(scores, g.smooth("Log", total, 1))
     return logs, g.clip(g.op("Neg", g.take(logs, 1, 0)), 0.0, 20.0)
 
 

@@ -6,10 +6,9 @@ level and spread a little, and never by more than `REACH` units, so that a fault
 a change that stays is normal in the end. In another tier or mode the memory begins anew, and rows of the window
 from before are unknown.
 
-Channels of a row. The logarithm of the ratio to the level, in units of sqrt(spread^2 + `FLOOR`^2); the logarithms
-of p95 / p50 and p99 / p50; members missing; whether a quorum is; whether a row that arrived has no latency (nothing
-was committed in it); changes of leader. So neither the machine's speed nor the number of members matters, only what
-differs from before.
+Channels of a row. The logarithm of the ratio to the level, in units of sqrt(spread^2 + `FLOOR`^2); members missing;
+whether a quorum is; whether a row that arrived has no latency (nothing was committed in it); changes of leader. So
+neither the machine's speed nor the number of members matters, only what differs from before; in calm all are 0.
 
 Features. Means of the channels over the last rows of each of `SPANS`, over known values, and the changes of leader
 in the last `CHANGES` rows.
@@ -25,9 +24,8 @@ from dwcp_stream.training.graph import Graph, to_bytes
 COUNTS: Final = ("queue_depth", "proposals_pending", "proposals_committed")
 LATENCIES: Final = ("latency_p50", "latency_p95", "latency_p99")
 LOGGED: Final = (*COUNTS, *LATENCIES)
-RATIOS: Final = ("p95/p50", "p99/p50")
 EVENTS: Final = ("missing", "no_quorum", "no_completions", "leader_changes")
-CHANNELS: Final = (*LOGGED, *RATIOS, *EVENTS)
+CHANNELS: Final = (*LOGGED, *EVENTS)
 SPANS: Final = (1, 3, 8)
 ROWS: Final = max(SPANS)
 CHANGES: Final = 15
@@ -107,10 +105,8 @@ class _Builder:
         z = g.clip(g.div(step, g.op("Unsqueeze", unit, g.ints(1))), -LIMIT, LIMIT)
         members, events, events_known = self._events()
         here = g.slice(self.here, 1, -self.span)
-        steps = g.take(g.slice(self.logs, 1, -self.span), 2, [3, 4, 5])
-        ratios = g.sub(g.slice(steps, 2, 1), g.slice(steps, 2, 0, 1))
-        known = g.concat([here, g.slice(here, 2, 4), events_known])
-        channels = g.mul(g.concat([z, ratios, events]), known)
+        known = g.concat([here, events_known])
+        channels = g.mul(g.concat([z, events]), known)
         state = self._remember(level, spread, unit, members)
         return Seen(self._features(channels, known), channels, known, level, unit, members, state)
 

@@ -1,7 +1,8 @@
 """Thresholds from rows that the networks did not see: cross-fitting by file.
 
-The files are dealt to folds, those with faults first, so that every fold has some. Each fold's windows are scored
-by what was fitted to the others; on these scores the threshold is chosen. What is used afterwards is fitted to all.
+The files are dealt to folds, those with faults first, so that every fold has some; with fewer than two such files
+every file is cut into two halves. Each fold's windows are scored by what was fitted to the others; on these scores the
+threshold is chosen. What is used afterwards is fitted to all.
 """
 
 from collections.abc import Callable
@@ -23,33 +24,30 @@ Fitter = Callable[[Mask], Scorer]
 
 
 def deal(seen: Windows, train: Mask, folds: int = FOLDS) -> list[Mask]:
-    """Windows [N] of each fold among the training windows; fewer folds if there are fewer files."""
+    """Windows [N] of each fold among the training windows; fewer folds if fewer files have faults."""
     sources = np.unique(seen.source[train])
     with_faults = [s for s in sources if (seen.event[train & (seen.source == s)] >= 0).any()]
+    if len(with_faults) < 2:
+        late = np.zeros(len(train), bool)
+        for source in sources:
+            rows = np.flatnonzero(train & (seen.source == source))
+            late[rows[len(rows) // 2 :]] = True
+        return [train & late, train & ~late]
     others = [s for s in sources if s not in with_faults]
-    ordered = [*with_faults, *others]
-    count = min(folds, len(ordered))
-    return [train & np.isin(seen.source, ordered[fold::count]) for fold in range(count)]
+    count = min(folds, len(with_faults))
+    dealt = [with_faults[fold::count] + others[fold::count] for fold in range(count)]
+    return [train & np.isin(seen.source, part) for part in dealt]
 
 
 def cross_fit(seen: Windows, train: Mask, fitter: Fitter, folds: int = FOLDS) -> Floats:
-    """Scores [N] (or [N, columns]) of the training windows by what did not see them, NaN elsewhere.
-
-    With one file only there are no folds: its second half is scored by what was fitted to the first.
-    """
-    parts = deal(seen, train, folds)
-    if len(parts) < 2:
-        rows = np.flatnonzero(train)
-        half = np.zeros(len(train), bool)
-        half[rows[len(rows) // 2 :]] = True
-        parts = [half]
+    """Scores [N] (or [N, columns]) of the training windows by what did not see them, NaN elsewhere."""
     scores: Floats | None = None
-    for part in parts:
+    for part in deal(seen, train, folds):
         found = fitter(train & ~part)(part)
         if scores is None:
             scores = np.full((len(train), *found.shape[1:]), np.nan)
         scores[part] = found
-    assert scores is not None  # noqa: S101 - there is at least one part
+    assert scores is not None  # noqa: S101 - there are at least two parts
     return scores
 
 

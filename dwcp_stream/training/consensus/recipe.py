@@ -17,11 +17,11 @@ from dwcp_stream.errors import PayloadError
 from dwcp_stream.training import recurrent as rnn
 from dwcp_stream.training.consensus import classifier
 from dwcp_stream.training.consensus.data import Mask
-from dwcp_stream.training.consensus.folds import Floats, Scorer, cross_fit, threshold
+from dwcp_stream.training.consensus.folds import FOLDS, Floats, Scorer, cross_fit, threshold
 from dwcp_stream.training.consensus.sequence import Windows
 from dwcp_stream.training.consensus.surprise import fit_units, surprise
 
-MARGIN: Final = 1.15
+MARGIN: Final = 1.05
 UNKNOWN_BELOW: Final = 0.4
 """A kind that fits less than this is not named."""
 MIN_WINDOWS: Final = 64
@@ -53,10 +53,7 @@ class Recipe:
     def kinds(self, features: F32) -> Floats:
         """How much each of `KINDS` fits, [N, K]."""
         probability = classifier.probabilities(self.params, features)
-        trouble = np.maximum(1.0 - probability[:, :1], 1e-6)
-        trust = np.minimum(classifier.suspicion(probability) / self.suspicion, 1.0)
-        fits = probability[:, 1:] / trouble * trust[:, None]
-        return np.column_stack([fits, np.full(len(fits), UNKNOWN_BELOW)])
+        return kinds_of(probability, self.suspicion)
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,8 @@ def fit_recipe(
     *,
     seed: int,
     epochs: int | None = None,
+    hidden: int = classifier.HIDDEN,
+    rate: float = classifier.RATE,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> Fitted:
     """Fit to the windows marked; their labels choose the thresholds, by cross-fitting over files.
@@ -98,7 +97,9 @@ def fit_recipe(
             seen.kind[rows],
             seed=seed,
             epochs=epochs or classifier.EPOCHS,
-            progress=lambda share: progress((begun + share) / 4),
+            hidden=hidden,
+            rate=rate,
+            progress=lambda share: progress(min((begun + share) / (FOLDS + 1), 1.0)),
         )
         return params, fit_units(seen.features[rows & seen.quiet])
 
@@ -117,7 +118,21 @@ def fit_recipe(
     most = MARGIN * float(odd[train & seen.quiet].max())
     params, units = fit_parts(train)
     recipe = Recipe(params, units, float(np.float32(limit)), float(np.float32(most)))
-    trouble = np.maximum(1.0 - held_out[:, :1], 1e-6)
-    fits = held_out[:, 1:-1] / trouble * np.minimum(suspicion / limit, 1.0)[:, None]
-    kinds = np.column_stack([fits, np.full(len(fits), UNKNOWN_BELOW)])
+    kinds = kinds_of(held_out[:, :-1], limit)
     return Fitted(recipe, np.maximum(suspicion / limit, odd / most), kinds)
+
+
+def kinds_of(probability: Floats, limit: float) -> Floats:
+    """Return how much each of `KINDS` fits [N, K]: its share of the trouble, as far as that is suspected; `unknown`.
+
+    Parameters
+    ----------
+    probability
+        [N, 1 + kinds], of normal time and of the kinds.
+    limit
+        Threshold of the suspicion.
+    """
+    trouble = np.maximum(1.0 - probability[:, :1], 1e-6)
+    trust = np.minimum(classifier.suspicion(probability) / limit, 1.0)
+    fits = probability[:, 1:] / trouble * trust[:, None]
+    return np.column_stack([fits, np.full(len(fits), UNKNOWN_BELOW)])

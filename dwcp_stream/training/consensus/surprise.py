@@ -16,11 +16,11 @@ from dwcp_stream.training.graph import Graph
 
 F32 = NDArray[np.float32]
 SPAN: Final = 8
-HARM: Final = np.array([1, 1, -1, 1, 1, 1, 0, 0, 1, 1, 1, 1], np.float32)
-SMALLEST: Final = np.array([0.5, 0.5, 0.8, 0.4, 0.4, 0.4, 1, 1, 0.25, 0.25, 0.25, 0.15], np.float32)
+HARM: Final = np.array([1, 1, -1, 1, 1, 1, 1, 1, 1, 1], np.float32)
+SMALLEST: Final = np.array([0.5, 0.5, 0.8, 0.4, 0.4, 0.4, 0.25, 0.25, 0.25, 0.15], np.float32)
 LIMIT: Final = 8.0
 EXCUSED: Final = 1.0
-LOADED: Final = np.array([1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0], np.float32) * EXCUSED
+LOADED: Final = np.array([1, 1, 0, 1, 1, 1, 0, 0, 0, 0], np.float32) * EXCUSED
 COMMITS: Final = CHANNELS.index("proposals_committed")
 COLUMNS: Final = np.array([FEATURES.index(f"{channel} over {SPAN}") for channel in CHANNELS])
 
