@@ -21,16 +21,16 @@ import numpy as np
 
 from dwcp_stream.streams import load_stream
 from dwcp_stream.streams.definition import StreamDefinition
-from dwcp_stream.training.consensus.data import Mask, read_runs
+from dwcp_stream.training.consensus.data import KINDS, Mask, read_runs
 from dwcp_stream.training.consensus.sequence import Windows, see
 from dwcp_stream.training.dataset import Ints
 from lab.evaluations.consensus_detectors import (
     Detector,
+    Fitted,
     detectors,
     fitted,
     laid,
     rate_of,
-    rate_of_features,
 )
 from lab.evaluations.consensus_reference import judge_reference
 from lab.evaluations.consensus_tally import Tally
@@ -49,6 +49,7 @@ LATENCIES = ("latency_p50", "latency_p95", "latency_p99")
 @click.option("--only", multiple=True, help="Detectors by name; default: all.")
 @click.option("--scale", type=float, default=1.0, show_default=True, help="Factor of all latencies of test files.")
 @click.option("--members", type=click.IntRange(0, 9), default=0, help="Members that test files are to seem to have.")
+@click.option("--without", type=click.Choice(KINDS[:-1]), help="A kind that training never shows; only it is tested.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(
@@ -59,6 +60,7 @@ def main(
     only: tuple[str, ...],
     scale: float,
     members: int,
+    without: str | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -76,7 +78,11 @@ def main(
     else:
         tests = [source >= len(train_files)]
     chosen = {name: d for name, d in detectors().items() if not only or name in only}
-    rows = [run(name, d, seen, tests, seed, changed=scale != 1.0 or members > 0) for name, d in chosen.items()]
+    hidden = -1 if without is None else KINDS.index(without)
+    rows = [
+        run(name, d, seen, tests, seed, changed=scale != 1.0 or members > 0, hidden=hidden)
+        for name, d in chosen.items()
+    ]
     emit_table({"detectors": rows}, as_json)
 
 
@@ -108,7 +114,14 @@ def changed(stream: StreamDefinition, files: Sequence[Path], scale: float, membe
 
 
 def run(
-    name: str, detector: Detector, seen: Windows, tests: Sequence[Mask], seed: int, *, changed: bool
+    name: str,
+    detector: Detector,
+    seen: Windows,
+    tests: Sequence[Mask],
+    seed: int,
+    *,
+    changed: bool = False,
+    hidden: int = -1,
 ) -> dict[str, Any]:
     """Fit and judge one detector on each test part, with all other windows to train on.
 
@@ -120,18 +133,22 @@ def run(
         All windows, and those of each test part.
     changed
         Whether the second half of the files are the changed copies: they are tested, and never trained on.
+    hidden
+        Kind of fault that is tested alone and never trained on; -1 for none.
     """
     tally = Tally(name)
+    told = seen.quiet | (seen.kind == hidden) | (hidden < 0)
+    judged = replace(seen, usable=seen.usable & told)
     copy = seen.source >= (seen.source.max() + 1) // 2 if changed else np.zeros(len(seen.source), bool)
     for part in tests:
-        train = seen.usable & ~part & ~copy
+        train = seen.usable & ~part & ~copy & ((seen.kind != hidden) | (hidden < 0))
         test = part & (copy if changed else True)
         score, limit = fitted(detector, seen, train, seed)
-        tally.add(seen, test, laid(score(test), test), limit)
-    if detector.sees != "rule":
-        tally.rate = rate_of(score, seen)
-        if detector.features:
-            tally.rate = 1.0 / (1.0 / tally.rate + 1.0 / rate_of_features(seen))
+        scores = laid(score(test), test)
+        tally.add(judged, test, scores, limit)
+        if isinstance(score, Fitted):
+            tally.add_kinds(judged, test, scores, score.kinds())
+    tally.rate = rate_of(detector, score, seen)
     return tally.row()
 
 

@@ -23,7 +23,8 @@ from dwcp_stream.training.anomaly.recipe import fit_recipe as fit_default
 from dwcp_stream.training.consensus import classifier, features
 from dwcp_stream.training.consensus.data import Mask
 from dwcp_stream.training.consensus.folds import Fitter, Scorer, cross_fit, threshold
-from dwcp_stream.training.consensus.recipe import fit_recipe
+from dwcp_stream.training.consensus.model import build
+from dwcp_stream.training.consensus.recipe import Recipe, fit_recipe
 from dwcp_stream.training.consensus.sequence import Windows, run_in_turn
 from dwcp_stream.training.consensus.surprise import fit_units, surprise
 from dwcp_stream.training.rules import RULES
@@ -51,7 +52,7 @@ class Detector:
         Over how many folds its threshold is cross-fitted; 1: on the training windows themselves, of which it saw the
         quiet ones; 0: it has a threshold of its own, 1.
     features
-        Whether it needs the features, whose cost is then its own, too.
+        Whether it needs the features and nothing of the rows before: then its cost can be told.
     """
 
     fit: Callable[[Windows, Mask, int], Scorer]
@@ -104,29 +105,42 @@ def laid(scores: Floats, rows: Mask) -> Floats:
     return found
 
 
-def rate_of(score: Scorer, seen: Windows, *, seconds: float = 0.3) -> float:
-    """Windows a second of CPU time of a fitted scorer on `BATCH` windows, without the features."""
+def rate_of(detector: Detector, score: Scorer, seen: Windows) -> float:
+    """Windows a second of CPU time from rows to score, `BATCH` at once; NaN if it cannot be told.
+
+    The model is timed as the graph that is published. Others are timed in Python, with the feature graph before them
+    where they need it; those that learn or remember as they go are not timed.
+    """
+    if isinstance(score, Fitted):
+        return score.rate()
+    if not detector.features:
+        return float("nan")
     rows = np.zeros(len(seen.ends), bool)
     rows[-BATCH:] = True
-    score(rows)
-    begin, runs = time.process_time(), 0
-    while time.process_time() - begin < seconds or runs < 2:
-        score(rows)
-        runs += 1
-    return float(rows.sum()) * runs / (time.process_time() - begin)
+    stream = seen.runs.grid.stream
+    first = _graph_rate(features.features_model(stream.field_names, stream.window), seen)
+    return 1.0 / (1.0 / first + 1.0 / _rate(lambda: score(rows)))
 
 
-def rate_of_features(seen: Windows, *, seconds: float = 0.3) -> float:
-    """Windows a second of CPU time of the feature graph on one thread, `BATCH` windows at once."""
-    grid = seen.runs.grid
-    session = make_session(features.features_model(grid.stream.field_names, grid.stream.window), where="lab")
-    window, _ = grid.windows(seen.ends[-BATCH:])
-    feed = {"window": window, "state_in": np.full((len(window), features.STATE_SIZE), np.nan, np.float32)}
+def _graph_rate(model: bytes, seen: Windows) -> float:
+    session = make_session(model, where="lab")
+    window, time_of_rows = seen.runs.grid.windows(seen.ends[-BATCH:])
+    given = {
+        "window": window,
+        "time": time_of_rows,
+        "state_in": np.full((len(window), features.STATE_SIZE), np.nan, np.float32),
+    }
+    feed = {entry.name: given[entry.name] for entry in session.get_inputs()}
+    return _rate(lambda: session.run(None, feed))
+
+
+def _rate(call: Callable[[], object], seconds: float = 0.4) -> float:
+    call()
     begin, runs = time.process_time(), 0
-    while time.process_time() - begin < seconds or runs < 2:
-        session.run(["features"], feed)
+    while time.process_time() - begin < seconds:
+        call()
         runs += 1
-    return len(window) * runs / (time.process_time() - begin)
+    return BATCH * runs / (time.process_time() - begin)
 
 
 def _rule(rule: Callable[[Any], Any], seen: Windows, train: Mask, seed: int) -> Scorer:
@@ -218,7 +232,27 @@ def _kinds(seen: Windows, train: Mask, seed: int) -> Scorer:
     return lambda rows: classifier.suspicion(classifier.probabilities(params, seen.features[rows]))
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """The recipe that the trainer of the stream publishes, its own thresholds included."""
+
+    recipe: Recipe
+    seen: Windows
+
+    def __call__(self, rows: Mask) -> Floats:
+        """Score the windows marked."""
+        return self.recipe.score(self.seen.features[rows])
+
+    def kinds(self) -> Floats:
+        """How much each kind fits each window, [N, K]."""
+        return self.recipe.kinds(self.seen.features)
+
+    def rate(self) -> float:
+        """Windows a second of CPU time of its whole graph on one thread."""
+        grid = self.seen.runs.grid
+        stream = grid.stream
+        return _graph_rate(build(self.recipe, stream.field_names, stream.window), self.seen)
+
+
 def _recipe(seen: Windows, train: Mask, seed: int) -> Scorer:
-    """Fit what the trainer of the stream publishes, its own thresholds included."""
-    recipe = fit_recipe(seen, train, seed=seed).recipe
-    return lambda rows: recipe.score(seen.features[rows])
+    return Fitted(fit_recipe(seen, train, seed=seed).recipe, seen)

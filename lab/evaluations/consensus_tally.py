@@ -1,5 +1,6 @@
 """Sums over test runs of what a detector did, with intervals."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from dwcp_stream.training.consensus.sequence import Windows
 from dwcp_stream.training.metrics import detection
 
 Z95 = 1.959964
+FIRES = 3
+"""Rows in alarm after which an alert of `min_duration` 2 s at one row a second fires."""
 
 
 def wilson(found: int, events: int) -> tuple[float, float]:
@@ -39,6 +42,8 @@ class Tally:
         self._auc: list[float] = []
         self._precision: list[float] = []
         self.missed: list[str] = []
+        self.kinds: dict[str, Counter[str]] = {}
+        self.kinds_at_alert: dict[str, Counter[str]] = {}
 
     def add(self, seen: Windows, test: Mask, scores: NDArray[np.float64], limit: float) -> None:
         """Add a test part: scores [N] of all windows, and the threshold."""
@@ -70,6 +75,23 @@ class Tally:
                 name = seen.runs.names[seen.source[inside][0]]
                 self.missed.append(f"{name}: {KINDS[seen.kind[inside][0]]} at {starts[event]:.0f}")
 
+    def add_kinds(self, seen: Windows, test: Mask, scores: NDArray[np.float64], kinds: NDArray[np.float64]) -> None:
+        """Add what was said of the kinds: kinds [N, K] of all windows, by scores whose threshold is 1.
+
+        Of an event counts what fits most over its rows in alarm, and what fits in the row at which an alert would fire:
+        the `FIRES`th row in alarm, or the last.
+        """
+        alarm = test & seen.usable & (np.nan_to_num(scores, nan=-np.inf) > 1.0)
+        for event in np.unique(seen.event[test & seen.usable & (seen.event >= 0)]):
+            rows = np.flatnonzero(alarm & (seen.event == event))
+            if not len(rows):
+                continue
+            true = KINDS[seen.kind[seen.event == event][0]]
+            said = KINDS[int(kinds[rows].sum(axis=0).argmax())]
+            first = KINDS[int(kinds[rows[min(FIRES, len(rows)) - 1]].argmax())]
+            self.kinds.setdefault(true, Counter())[said] += 1
+            self.kinds_at_alert.setdefault(true, Counter())[first] += 1
+
     def row(self) -> dict[str, Any]:
         """One line of the table."""
         low, high = wilson(self._found, self._events)
@@ -82,11 +104,31 @@ class Tally:
             "quiet hours": _short(self._hours),
             "quiet time in alarm, %": _short(100.0 * self._in_alarm / self._hours if self._hours else float("nan")),
             "delay median, s": _short(float(np.median(self._delays)) if self._delays else float("nan")),
-            "ROC AUC": _short(float(np.mean(self._auc)), 4),
-            "AP": _short(float(np.mean(self._precision)), 4),
+            "ROC AUC": _short(_mean(self._auc), 4),
+            "AP": _short(_mean(self._precision), 4),
             "windows a second": None if np.isnan(self.rate) else round(self.rate),
             "missed": self.missed,
+        } | self._kinds()
+
+    def _kinds(self) -> dict[str, Any]:
+        if not self.kinds:
+            return {}
+
+        def right(found: dict[str, Counter[str]]) -> str:
+            total = sum(sum(said.values()) for said in found.values())
+            return f"{sum(said[true] for true, said in found.items())} of {total}"
+
+        return {
+            "kinds right": right(self.kinds),
+            "right as an alert fires": right(self.kinds_at_alert),
+            "kinds": {true: dict(said) for true, said in self.kinds.items()},
+            "kinds as an alert fires": {true: dict(said) for true, said in self.kinds_at_alert.items()},
         }
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _short(value: float, digits: int = 3) -> float | None:

@@ -60,6 +60,20 @@ def test_files_take_turns_also_as_another_cluster(files: list[str]) -> None:
     assert other["events found"] == "9 of 9"
 
 
+def test_the_model_says_kinds_and_may_be_denied_one(files: list[str]) -> None:
+    words = ["--train", *files[:2], "--test", files[2], "--only", "consensus model"]
+    found = rows(words)["consensus model"]
+    assert found["events found"] == "3 of 3"
+    assert found["kinds"] == {"follower_lost": {"follower_lost": 3}}
+    assert found["kinds right"] == found["right as an alert fires"] == "3 of 3"
+    assert float(str(found["windows a second"])) > 1000
+    denied = CliRunner().invoke(main, [*each_named(words), "--without", "follower_lost"])
+    assert denied.exit_code == 1
+    assert "no fault to learn from" in str(denied.exception)
+    other = rows([*words[:5], "--only", "harmful deviations", "--without", "follower_lost"])
+    assert other["harmful deviations"]["events found"] == "3 of 3"
+
+
 def test_it_says_what_to_give() -> None:
     made = CliRunner().invoke(main, [])
     assert made.exit_code == 2
