@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -11,8 +12,11 @@ from dwcp_stream.cli.common import emit, json_option, progress, settings_option
 from dwcp_stream.settings import Settings
 
 if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
+
     from dwcp_stream.realised import AlertLedger, ForecastLedger
 
+T = TypeVar("T")
 HOUR = 3600.0
 KEPT_DAYS = 30.0
 STATS = ("mae", "rmse", "bias", "mape", "skill", "pinball", "coverage", "coverage_raw")
@@ -53,30 +57,38 @@ def command(stream: str | None, hours: tuple[float, ...], days: float, settings:
 
 
 async def _read(settings: Settings, hours: float, days: float) -> "tuple[ForecastLedger, AlertLedger, int]":
-    import msgspec
-
     from dwcp_stream.events import Accuracy, Alert
     from dwcp_stream.kafka.scan import scan
     from dwcp_stream.realised import AlertLedger, Feedback, ForecastLedger
 
     forecasts, alerts = ForecastLedger(hours * HOUR), AlertLedger()
     bad = 0
-    # A bucket may be written long after its time, so time of record is no help with forecasts that were replayed.
     since = time.time() - days * 24 * HOUR
     with progress("reading", 3) as advance:
+        # From the beginning: of forecasts that were replayed, the time of the record says nothing.
         async for record in scan(settings, "accuracy"):
-            forecasts.add(dict(record.headers)["ce_id"].decode(), msgspec.json.decode(record.value, type=Accuracy))
+            bad += not _taken(record, Accuracy, lambda part, event_id: forecasts.add(event_id, part))
         advance(1)
         async for record in scan(settings, "anomalies", since):
-            alerts.alert(msgspec.json.decode(record.value, type=Alert))
+            bad += not _taken(record, Alert, lambda alert, _: alerts.alert(alert))
         advance(1)
         async for record in scan(settings, "feedback", since):
-            try:
-                alerts.feedback(msgspec.json.decode(record.value or b"", type=Feedback))
-            except ValueError:  # anybody may write there
-                bad += 1
+            bad += not _taken(record, Feedback, lambda said, _: alerts.feedback(said))
         advance(1)
     return forecasts, alerts, bad
+
+
+def _taken(record: "ConsumerRecord", kind: type[T], take: Callable[[T, str], None]) -> bool:
+    """Hand a record's payload and id over; false if it cannot be read, for anybody may write to a topic."""
+    import msgspec
+
+    from dwcp_stream.errors import UNREADABLE
+
+    try:
+        take(msgspec.json.decode(record.value or b"", type=kind), dict(record.headers).get("ce_id", b"").decode())
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _render(result: dict[str, Any]) -> Any:
@@ -104,7 +116,7 @@ def _render(result: dict[str, Any]) -> Any:
             f"{result['feedback_without_alert']} judgements are about alerts that are not in the topic any more"
         )
     if result["unreadable"]:
-        parts.append(f"{result['unreadable']} records of the feedback topic are no feedback")
+        parts.append(f"{result['unreadable']} records of the three topics cannot be read")
     return Group(*parts) if parts else "no forecast has met its target time, and no alert has been raised"
 
 

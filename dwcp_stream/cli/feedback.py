@@ -101,14 +101,17 @@ def _feedback(verdict: Any, starts_at: datetime, **values: str) -> "Feedback":
 async def _find(settings: Settings, fingerprint: str, at: datetime | None) -> "Alert":
     import msgspec
 
-    from dwcp_stream.errors import PayloadError
+    from dwcp_stream.errors import UNREADABLE, PayloadError
     from dwcp_stream.events import Alert
     from dwcp_stream.kafka.scan import scan
 
     found: dict[str, Alert] = {}
     async for record in scan(settings, "anomalies"):
-        alert = msgspec.json.decode(record.value, type=Alert)
-        begun = datetime.fromisoformat(alert.starts_at)
+        try:
+            alert = msgspec.json.decode(record.value or b"", type=Alert)
+            begun = datetime.fromisoformat(alert.starts_at)
+        except UNREADABLE:  # anybody may write there
+            continue
         if alert.fingerprint.startswith(fingerprint) and (at is None or begun == at):
             before = found.get(alert.fingerprint)
             if before is None or before.starts_at <= alert.starts_at:

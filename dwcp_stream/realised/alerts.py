@@ -53,7 +53,7 @@ class AlertLedger:
         self._said: dict[tuple[str | int, ...], Feedback] = {}
 
     def alert(self, alert: Alert) -> None:
-        """Take a transition of an alert."""
+        """Take a transition of an alert; ValueError if `startsAt` is no time."""
         begin = datetime.fromisoformat(alert.starts_at)
         key = alert.fingerprint, milliseconds(begin)
         if alert.action == "firing" or key not in self._episodes:

@@ -37,7 +37,15 @@ class ForecastLedger:
         self._newest: dict[str, float] = {}
 
     def add(self, event_id: str, part: Accuracy) -> None:
-        """Take a message; `event_id` is its `ce_id`."""
+        """Take a message; `event_id` is its `ce_id`.
+
+        Raises
+        ------
+        ValueError
+            If it has no id, or its bucket's end is no time.
+        """
+        if not event_id:
+            raise ValueError("a part of a bucket without its id may be a repeat")
         end = datetime.fromisoformat(part.bucket_end).timestamp()
         newest = self._newest[part.stream] = max(self._newest.get(part.stream, end), end)
         if end > newest - self._longest:

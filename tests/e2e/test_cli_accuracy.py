@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,16 @@ async def publish(settings: Settings, outputs: list[Output]) -> None:
             topic = settings.topics.prefix + output.topic
             await producer.send(topic, output.value, output.key, headers=output.headers)
         await producer.flush()
+
+
+def bodies_of(outputs: list[Output]) -> bytes:
+    """A good payload of realised errors, to be sent without its id."""
+    return next(output.value for output in outputs if output.topic == "accuracy")
+
+
+def alert_of(outputs: list[Output]) -> bytes:
+    """A good payload of an alert."""
+    return next(output.value for output in outputs if output.topic == "anomalies")
 
 
 @pytest.fixture
@@ -84,6 +95,9 @@ def test_errors_and_judgements_become_figures(cli, kafka, topic_prefix, tmp_path
     assert "there is no alert" in cli("feedback", "true", "", "--at", "2020-01-01T00:00Z", code=1)
     assert "there is no stream" in cli("feedback", "missed", "linc", "x", "--at", first["startsAt"], code=1)
 
+    junk = [("accuracy", bodies_of(outputs)), ("accuracy", b"{"), ("anomalies", b"[" * 100_000), ("feedback", b"{}")]
+    junk.append(("anomalies", re.sub(rb'"startsAt":"[^"]*"', b'"startsAt":"soon"', alert_of(outputs))))
+    asyncio.run(publish(settings, [Output(topic, b"", value, []) for topic, value in junk]))
     found = json.loads(cli("accuracy", "--hours", "1000", "--hours", "1", "--json"))
     whole = {(r["horizon"], r["target"]): r for r in found["forecasts"] if r["hours"] == 1000}
     for (horizon, target), row in whole.items():
@@ -99,7 +113,7 @@ def test_errors_and_judgements_become_figures(cli, kafka, topic_prefix, tmp_path
     counts = {name: row[name] for name in ("alerts", "true", "false", "missed")}
     assert counts == {"alerts": len(firing), "true": 1, "false": 1, "missed": 1}
     assert (row["precision"], row["recall"]) == (0.5, 0.5)
-    assert (found["feedback_without_alert"], found["unreadable"]) == (0, 0)
+    assert (found["feedback_without_alert"], found["unreadable"]) == (0, 5)
     shown = cli("accuracy", "consensus")
     assert "0.50 (0.09 to 0.91)" in shown
     assert json.loads(cli("accuracy", "node", "--json"))["forecasts"] == []

@@ -1,5 +1,6 @@
 """Signed commands through Kafka to running workers: each obeys once, and counts what it refuses."""
 
+import asyncio
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -150,3 +151,23 @@ async def test_only_what_somebody_has_signed_is_promoted_or_served(site) -> None
         return f"{probe.MODEL} v2" in (await worker.get("/health/ready"))[1]
 
     await wait_until(serving, lambda: f"version 2 loaded\n{run.logs()}")
+
+
+async def test_commands_are_heard_again_after_a_broker_that_was_killed(own_kafka, tmp_path, unique) -> None:
+    site = Site(own_kafka.bootstrap, tmp_path, unique)
+    try:
+        run, models = await commanded_run(site), site.directory / "models"
+        probe.publish_model(models, site.stream, factor=1.5, alias=None)
+        worker = run.start()
+        await run.ready(worker)
+        first = signed(SetLogLevel("debug"))
+        await send_command(run.settings, first)
+        await counted(run, worker, applied=1)
+        await asyncio.to_thread(own_kafka.kill)
+        await asyncio.to_thread(own_kafka.start)
+        await send_command(run.settings, first)
+        await send_command(run.settings, signed(Promote(probe.MODEL, 2)))
+        await counted(run, worker, applied=2, replayed=1)
+        assert champion(models) == 2
+    finally:
+        site.stop()
