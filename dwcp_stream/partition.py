@@ -15,6 +15,7 @@ from dwcp_stream.chunk import Swap
 from dwcp_stream.drift import DriftMonitor
 from dwcp_stream.drift.psi import WINDOW_BLOCKS
 from dwcp_stream.forecasts import ForecastTracker
+from dwcp_stream.forecasts.buckets import SECONDS as BUCKET_SECONDS
 from dwcp_stream.scoring import Model, ModelState
 from dwcp_stream.streams import StreamDefinition
 from dwcp_stream.streams.decode import ChunkDecoder
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
 DAY, MAX_PSI_BLOCKS = 86_400, 96
 TICKS_PER_EXPIRY = 10
-"""Event-time ticks in one `expire_after`: an entity is expired at most a tenth of it late."""
+"""Event-time ticks in one `expire_after`, at least: an entity is expired at most a tenth of it late."""
+ROWS_PER_TICK = 10
+"""Rows between two ticks, at most: buckets of realised errors and blocks of drift are closed at ticks, also where an
+entity may be silent for a week. Fewer would cut a backlog of few entities into pieces too small for the models."""
 
 
 class Partition:
@@ -254,7 +258,9 @@ def drift_monitor(stream: StreamDefinition, model: Model, partition: int) -> Dri
 
 def tick_interval(stream: StreamDefinition) -> float:
     """Return the seconds of event time between ticks of a stream."""
-    return max(stream.expire_after / TICKS_PER_EXPIRY, 1e-3)
+    step = 0.0 if stream.step == "irregular" else stream.step
+    longest = max(BUCKET_SECONDS, ROWS_PER_TICK * step)
+    return max(min(stream.expire_after / TICKS_PER_EXPIRY, longest), 1e-3)
 
 
 def psi_blocks(seconds: float) -> int:

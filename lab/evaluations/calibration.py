@@ -50,9 +50,10 @@ def evaluate(task: Task) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
         train_and_backtest(task, folder, 0)
-        changed = folder / "changed.csv"
-        wilder(task.test, task.target).write_csv(changed)
-        whole = by_horizon(realised(task, folder, folder / "test.csv"))
+        test, changed = folder / "in_order.csv", folder / "changed.csv"
+        task.test.sort("ts").write_csv(test)  # as it would have come: all series side by side
+        wilder(task.test, task.target).sort("ts").write_csv(changed)
+        whole = by_horizon(realised(task, folder, test))
         parts = realised(task, folder, changed)
         ends = sorted({part.bucket_end for part in parts})
         late = by_horizon([part for part in parts if part.bucket_end > ends[3 * len(ends) // 4]])

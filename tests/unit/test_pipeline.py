@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dwcp_stream.backtest import published
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.events import rfc3339
+from dwcp_stream.partition import tick_interval
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.streams import load_stream
@@ -175,3 +176,19 @@ def test_the_view_reads_named_fields(stream, model):
     assert view["value"][-1] in (probe.CALM, probe.WARNING, probe.CRITICAL)
     with pytest.raises(KeyError):
         pipeline.view("nobody")
+
+
+@pytest.mark.parametrize(
+    ("step", "expire_after", "seconds"),
+    [
+        (1.0, 300.0, 30.0),
+        (60.0, 3600.0, 360.0),
+        (60.0, 604_800.0, 600.0),
+        (1.0, 604_800.0, 300.0),
+        (3600.0, 1e6, 36_000.0),
+    ],
+)
+def test_ticks_are_not_seldom_where_entities_may_be_silent_for_long(stream, step, expire_after, seconds):
+    changed = msgspec.structs.replace(stream, step=step, expire_after=expire_after)
+    assert tick_interval(changed) == seconds
+    assert tick_interval(msgspec.structs.replace(changed, step="irregular")) == min(expire_after / 10, 300.0)
