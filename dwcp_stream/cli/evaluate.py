@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   dwcp-stream evaluate consensus --data r3.csv.gz --entity lab --report judged/
-  dwcp-stream evaluate link-lstm --data links.parquet --version 2 --json | jq '.models[].forecasts[0]'
+  dwcp-stream evaluate link-forecast --data links.parquet --version 2 --json | jq '.models[].forecasts[0]'
 """
 )
 @click.argument("what", metavar="STREAM|MODEL")
@@ -62,8 +62,9 @@ def command(
 
     Detectors: events found, false alarms per hour, delay, ROC AUC and average precision per row, beside the
     trivial rules of the stream. Rows with x_recovery = 1 count neither way. Forecasters: MAE, pinball loss and
-    coverage of the 80 % interval by horizon and target, and skill over repeating the last value. The score is
-    judged, not the alert policy: use `backtest` to see alerts. --report adds ROC, precision and recall, reliability
+    coverage of the 80 % interval by horizon and target, and skill over repeating the last value; `repeating` counts
+    the entities for which the model does no better and repeats it (--json names them). The score is judged, not the
+    alert policy: use `backtest` to see alerts. --report adds ROC, precision and recall, reliability
     of a probability, and forecasts beside what came.
 
     Needs the extra `train` (pip install 'dwcp-stream[train]').
@@ -173,12 +174,13 @@ def _detectors(model: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _forecasts(model: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    header = ["horizon", "target", "MAE", "pinball", "coverage", "skill over persistence", "over a day before"]
+    first = ["horizon", "target", "MAE", "pinball", "coverage"]
+    header = [*first, "skill over persistence", "over a day before", "repeating"]
     rows = []
     for row in model["forecasts"]:
         skills = [row["simple"][name]["skill"] for name in ("persistence", "a day before")]
         numbers = [row["mae"], row["pinball"], row["coverage"], *skills]
-        rows.append([str(row["horizon"]), row["target"], *map(_short, numbers)])
+        rows.append([str(row["horizon"]), row["target"], *map(_short, numbers), str(len(row["repeating"]))])
     return header, rows
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.scoring import Model
-from dwcp_stream.training.dataset import Grid
+from dwcp_stream.training.dataset import Floats, Grid, Ints
 from dwcp_stream.training.evaluation_plots import detector_plots, forecast_plots
 from dwcp_stream.training.forecast_baselines import held_values, values_before
 from dwcp_stream.training.in_turn import Progress, verdicts_in_turn
@@ -73,7 +73,8 @@ def judge_forecaster(
     Returns
     -------
     dict
-        `forecasts`: a list with horizon, target, n, mae, pinball, coverage, mae and skill per simple forecast.
+        `forecasts`: a list with horizon, target, n, mae, pinball, coverage, mae and skill per simple forecast,
+        `repeating`: the entities that got the last value as their forecast in most of their rows.
 
     Raises
     ------
@@ -110,9 +111,19 @@ def judge_forecaster(
                         "pinball": pinball(truth, made),
                         "coverage": coverage(truth, made[:, 0], made[:, 2]),
                         "simple": {n: {"mae": e, "skill": skill(error, e)} for n, e in simple.items()},
+                        "repeating": _repeating(grid, ends, made[:, 1], held[ends, j]),
                     }
                 )
             )
     if plots is not None:
         plots |= forecast_plots(grid, ends, quantiles, model.horizons, model.targets)
     return {"forecasts": results}
+
+
+def _repeating(grid: Grid, ends: Ints, made: Floats, held: Floats) -> list[str]:
+    """Names of the entities whose forecasts [N] are the values held at their rows [N], most of the time."""
+    known = np.isfinite(made) & np.isfinite(held)
+    same = known & np.isclose(made, held, rtol=1e-5, atol=0.0)  # a value seen as a logarithm comes back a little off
+    size = len(grid.entities)
+    rows, repeated = (np.bincount(grid.entity[ends[mask]], minlength=size) for mask in (known, same))
+    return [grid.entities[e] for e in np.flatnonzero(2 * repeated > np.maximum(rows, 1))]

@@ -20,6 +20,8 @@ from dwcp_stream.windows.snapshot import SnapshotCodec
 
 FOLDER = Path(__file__).parents[1] / "data" / "state-v2"
 STREAMS = ("consensus", "link", "node")
+RELEASE = Settings(streams_dir=FOLDER / "streams", models_dir=FOLDER / "models")
+"""Definitions and models of the release that wrote the state: those shipped today may have other names and versions."""
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +48,8 @@ def as_version_1(key: bytes, value: bytes) -> bytes:
 def recovered(name: str, version: int) -> tuple[Pipeline, dict, list]:
     records, later = msgspec.msgpack.decode((FOLDER / f"{name}.msgpack").read_bytes())
     said = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    stream = load_streams(Settings().streams_dir)[name]
-    pipeline, found = Pipeline(stream, bound_models(Settings(), stream)), Recovering()
+    stream = load_streams(RELEASE.streams_dir)[name]
+    pipeline, found = Pipeline(stream, bound_models(RELEASE, stream)), Recovering()
     for key, value in records:
         found.apply(key, as_version_1(key, value) if version == 1 else value, SnapshotCodec(stream).decode)
     assert found.damaged == []
@@ -85,7 +87,7 @@ def test_work_goes_on_from_an_earlier_state(make, name, version) -> None:
 def test_an_earlier_state_laid_out_for_more_partitions_goes_on_alike(make, name) -> None:
     records, later = msgspec.msgpack.decode((FOLDER / f"{name}.msgpack").read_bytes())
     said = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    stream = load_streams(Settings().streams_dir)[name]
+    stream = load_streams(RELEASE.streams_dir)[name]
     codec, old, new = SnapshotCodec(stream), Recovering(), [Recovering() for _ in range(3)]
     for key, value in records:
         old.apply(key, value, codec.decode)
@@ -94,7 +96,7 @@ def test_an_earlier_state_laid_out_for_more_partitions_goes_on_alike(make, name)
     assert layout.moved > 0
     for partition, key, value in changelog_records([held], layout, stream, Cut([0, 0, 0])):
         new[partition].apply(key, value, codec.decode)
-    pipeline = Pipeline(stream, bound_models(Settings(), stream))
+    pipeline = Pipeline(stream, bound_models(RELEASE, stream))
     outputs, entities = [], {}
     for partition, recovering in enumerate(new):
         found = recovering.settle()
