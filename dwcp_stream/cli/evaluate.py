@@ -23,7 +23,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 Examples:
   dwcp-stream evaluate consensus --data r3.csv.gz --entity lab --report judged/
   dwcp-stream evaluate consensus --data r3.csv.gz --peers --train n1.csv.gz --train n2.csv.gz
-  dwcp-stream evaluate link-lstm --data links.parquet --version 2 --json | jq '.models[].forecasts[0]'
+  dwcp-stream evaluate link-forecast --data links.parquet --version 2 --json | jq '.models[].forecasts[0]'
 """
 )
 @click.argument("what", metavar="STREAM|MODEL")

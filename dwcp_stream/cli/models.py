@@ -54,7 +54,7 @@ def list_models(settings: Settings, as_json: bool) -> None:
     epilog="""\b
 Examples:
   dwcp-stream models show node-gbt
-  dwcp-stream models show link-lstm 3 --json | jq .manifest.metrics
+  dwcp-stream models show link-forecast 3 --json | jq .manifest.metrics
 """
 )
 @click.argument("name")

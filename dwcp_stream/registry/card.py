@@ -117,8 +117,10 @@ def count_parameters(model: bytes) -> tuple[int, bool]:
     graph = onnx.load_from_string(model).graph
     count, single = 0, True
     for tensor in graph.initializer:
-        count += int(np.prod(tensor.dims, dtype=np.int64))
-        single &= tensor.data_type not in {onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16}
+        size = int(np.prod(tensor.dims, dtype=np.int64))
+        count += size
+        # a single number may be seconds, which are float64 like the times they are compared with
+        single &= size == 1 or tensor.data_type not in {onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16}
     for node in graph.node:
         for attribute in node.attribute:  # trees are lists of numbers in an attribute
             count += len(attribute.floats)

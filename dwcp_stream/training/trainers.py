@@ -15,7 +15,6 @@ TRAINERS: Final = (
     ("node", "*-iforest", "anomaly", "dwcp_stream.training.forest", "train_forest"),
     ("node", "*-gbt", "incident", "dwcp_stream.training.trees", "train_incident"),
     ("consensus", "*-kinds", "anomaly", "dwcp_stream.training.consensus.trainer", "train_consensus"),
-    ("link", "*-lstm", "forecast", "dwcp_stream.training.link", "train_link"),
     ("*", "*", "anomaly", "dwcp_stream.training.anomaly.trainer", "train_anomaly"),
     ("*", "*", "forecast", "dwcp_stream.training.forecast.trainer", "train_forecast"),
     ("*", "*", "incident", "dwcp_stream.training.incident.trainer", "train_incident"),

@@ -26,13 +26,19 @@ from lab.evaluations.forecast_sets import Task, tasks
 def evaluate(task: Task, folder: Path, seed: int, *, with_autoets: bool) -> dict[str, Any]:
     """Train and backtest one task through the commands, and return its figures."""
     scores, metrics = train_and_backtest(task, folder, seed)
+    results = horizons_of(task, scores, with_autoets=with_autoets)
+    return {"task": task.name, "target": task.target, "seasons": metrics["seasons"], "horizons": results}
+
+
+def horizons_of(task: Task, scores: pl.DataFrame, *, with_autoets: bool) -> list[dict[str, Any]]:
+    """Figures of the forecasts in a file of scores beside the peers', an entry per horizon of the task."""
     results = []
     for horizon in task.horizons:
         series = align(task, scores, horizon)
         results.append(figures(series, horizon, forecasts_of(task, series, horizon)))
         if with_autoets:
             results[-1]["autoets"] = _beside_autoets(task, series, horizon)
-    return {"task": task.name, "target": task.target, "seasons": metrics["seasons"], "horizons": results}
+    return results
 
 
 def train_and_backtest(task: Task, folder: Path, seed: int) -> tuple[pl.DataFrame, dict[str, Any]]:
@@ -56,10 +62,10 @@ def train_and_backtest(task: Task, folder: Path, seed: int) -> tuple[pl.DataFram
     entity = ["--entity", task.entity] if task.entity else []
     models = str(folder / "models")
     os.environ["DWCP_STREAMS_DIR"] = str(streams)
-    printed = _command(
+    printed = command(
         ["train", task.stream, "--data", str(files["train"]), "--out", models, "--seed", str(seed), *entity]
     )
-    _command(["backtest", str(files["test"]), "--stream", task.stream, "--models", models,
+    command(["backtest", str(files["test"]), "--stream", task.stream, "--models", models,
               "--scores", str(files["scores"]), *entity])  # fmt: skip
     return pl.read_csv(files["scores"]), json.loads(printed)["trained"][0]["metrics"]
 
@@ -98,7 +104,7 @@ def _beside_autoets(task: Task, series: list[Series], horizon: int) -> dict[str,
     }
 
 
-def _command(words: list[str]) -> str:
+def command(words: list[str]) -> str:
     """Run a command of dwcp-stream with --json and return what it prints."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

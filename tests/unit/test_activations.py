@@ -284,16 +284,16 @@ def test_a_chunk_of_a_hole_activates_what_lies_in_it(stream, models):
 
 def test_forecasts_that_wait_keep_the_version_that_made_them(tmp_path):
     """Two versions with the same graph: what is realised of both together is what one of them alone would have."""
-    publish_twice(ModelRepository(ROOT / "models"), ModelRepository(tmp_path), "link-lstm")
+    publish_twice(ModelRepository(ROOT / "models"), ModelRepository(tmp_path), "link-forecast")
     stream = load_stream(ROOT / "config/streams/link.toml")
     found = BoundModels(Settings(models_dir=tmp_path), stream)
-    both = {version: found.load("link-lstm", version) for version in (1, 2)}
+    both = {version: found.load("link-forecast", version) for version in (1, 2)}
     simulate_links(1, 0.2, 5).write_parquet(tmp_path / "rows.parquet")
     rows = list(rows_to_records(read_table(tmp_path / "rows.parquet", stream, None), stream))
     half = len(rows) // 2
 
     def realised(*steps):
-        schedule = schedule_of(Activation(offset, "link-lstm", version) for offset, version in steps)
+        schedule = schedule_of(Activation(offset, "link-forecast", version) for offset, version in steps)
         pipeline = Pipeline(stream, [both[1]], check_ahead=False)
         pipeline.restore(0, None, {}, schedule, {a: both[a.version] for a in schedule})
         stamps = np.array([r[2] for r in rows], np.int64)

@@ -37,7 +37,7 @@ def growth(**changes):
     return {**base, **changes}
 
 
-SCORING = {"benchmark": "scoring", "models": [{"model": "link-lstm", "pipeline": {"windows_per_second": 1000.0}}]}
+SCORING = {"benchmark": "scoring", "models": [{"model": "link-forecast", "pipeline": {"windows_per_second": 1000.0}}]}
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_other_benchmarks_are_passed_over_and_the_last_line_counts(file):
     path = file(growth(measured_at="old"), {"benchmark": "ingest"}, "\n", growth(measured_at="new"), SCORING)
     found = read_figures(path)
     assert found.growth.measured_at == "new"
-    assert found.model_us == {"link-lstm": 1000.0}
+    assert found.model_us == {"link-forecast": 1000.0}
 
 
 def test_the_shipped_figures_cover_every_shipped_stream_and_say_where_they_are_from():

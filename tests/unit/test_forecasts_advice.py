@@ -145,7 +145,7 @@ def test_another_version_starts_a_correction_anew_and_old_buckets_teach_it_nothi
 
 
 LINK = PredictionSource(
-    "link", "link-lstm", 4, targets=("bandwidth_mbps", "latency_ms", "packet_loss", "jitter_ms"),
+    "link", "link-forecast", 4, targets=("bandwidth_mbps", "latency_ms", "packet_loss", "jitter_ms"),
     horizons=(1, 6), step=60.0,
 )  # fmt: skip
 
@@ -193,9 +193,9 @@ def test_a_forecast_message_has_target_times_both_intervals_advice_and_confidenc
 def test_forecast_ids_hold_time_entity_version_arm_and_horizons():
     sources = [
         LINK,
-        PredictionSource("link", "link-lstm", 5, "champion", LINK.targets, LINK.horizons, 60.0),
-        PredictionSource("link", "link-lstm", 4, "shadow", LINK.targets, LINK.horizons, 60.0),
-        PredictionSource("link", "link-lstm", 4, "champion", LINK.targets, (1, 12), 60.0),
+        PredictionSource("link", "link-forecast", 5, "champion", LINK.targets, LINK.horizons, 60.0),
+        PredictionSource("link", "link-forecast", 4, "shadow", LINK.targets, LINK.horizons, 60.0),
+        PredictionSource("link", "link-forecast", 4, "champion", LINK.targets, (1, 12), 60.0),
     ]
     found = [ids(forecasts(source))[0] for source in sources]
     found += ids(forecasts(ts=1.7e9 + 60)) + ids(forecasts(entities=("a", "b")))
@@ -225,7 +225,7 @@ def test_an_incident_message_has_the_probability():
 
 PART = Accuracy(
     stream="link",
-    model="link-lstm",
+    model="link-forecast",
     version=4,
     arm="champion",
     horizon=6,
@@ -269,6 +269,6 @@ def test_accuracy_messages_are_keyed_by_model_and_told_apart_by_partition_and_cl
             {"target": "jitter_ms"},
         )
     ]
-    assert {output.key for output in outputs} == {b"link/link-lstm/4/champion/6"}
+    assert {output.key for output in outputs} == {b"link/link-forecast/4/champion/6"}
     assert len(set(ids(outputs))) == 4
     assert json.loads(outputs[0].value)["abs_error"] == 8.0

@@ -9,7 +9,7 @@ import pytest
 
 from dwcp_stream.training.dataset import load_grid
 from lab.evaluations.incident_sets import IncidentSet, Trial, dbsherlock, definition
-from lab.evaluations.incidents import evaluate, figures, joined, table
+from lab.evaluations.incidents import evaluate, figures, interval, joined, table
 from tests.unit.incident_cases import STREAM, history
 
 
@@ -37,6 +37,18 @@ def test_figures_of_a_known_ranking() -> None:
     assert found["false_rate"] == pytest.approx(0.1)
     assert found["by"]["a"] == {"rows": 5, "recall_at_5": 1.0, "recall": 1.0}
     assert found["by"]["b"]["recall_at_5"] == pytest.approx(0.6)
+
+
+def test_an_interval_comes_from_drawing_incidents_not_rows() -> None:
+    label = np.array([0] * 100 + [1] * 100) > 0
+    score = np.concatenate([np.linspace(0, 1, 100), np.full(50, 2.0), np.full(50, 0.0)])
+    two = np.concatenate([np.full(100, -1), np.repeat([0, 1], 50)])
+    assert interval(label, score, two) == (0.0, 1.0)  # half of the draws hold one of the two twice
+    many = np.concatenate([np.full(100, -1), np.arange(100)])
+    low, high = interval(label, score, many)
+    assert 0.35 < low < 0.45
+    assert 0.55 < high < 0.65
+    assert interval(label, np.concatenate([score[:100], np.full(100, 2.0)]), many) == (1.0, 1.0)
 
 
 def test_a_set_is_trained_and_scored_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

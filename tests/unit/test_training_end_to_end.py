@@ -181,8 +181,8 @@ def test_train_and_evaluate_link(
     simulate_links(5, 1.1, 3, incidents=4.0).write_parquet(path)
     assert run(["train", "link", "--epochs", "1", "--json", "--data", str(path)]) == 0
     trained = json.loads(capsys.readouterr().out)["trained"][0]
-    result = trained["metrics"]["known_links"]["bandwidth_mbps+12"]
-    assert set(result["baselines"]) == {"persistence", "seasonal naive", "mean per hour", "AR(1) ridge"}
+    result = trained["metrics"]["known_entities"]["bandwidth_mbps+12"]
+    assert set(result["baselines"]) == {"persistence", "seasonal naive", "autoregression", "window mean"}
     assert 0.3 < result["coverage"] <= 1.0
     words = ["evaluate", "link", "--json", "--report", str(tmp_path / "judged"), "--peers", "--data", str(path)]
     assert run(words) == 0
@@ -202,9 +202,9 @@ def test_train_and_evaluate_link(
         assert row["intervals"]["mae"][0] < row["mae"] < row["intervals"]["mae"][1]
     assert "halves" in judged["peers"]["said"]
     assert judged["trained_on_these"]
-    report = (tmp_path / "models" / "link-lstm" / "1" / "report.md").read_text()
-    assert "new links" in report
-    assert "AR(1) ridge" in report
+    report = (tmp_path / "models" / "link-forecast" / "1" / "report.md").read_text()
+    assert "Test time, new entities" in report
+    assert "autoregression" in report
 
 
 def test_commands_name_what_they_do_not_know(
@@ -225,7 +225,7 @@ def test_trainers_fit_the_streams(streams: dict[str, StreamDefinition]) -> None:
         "consensus-kinds": "train_consensus",
         "node-gbt": "train_incident",
         "node-iforest": "train_forest",
-        "link-lstm": "train_link",
+        "link-forecast": "train_forecast",
     }
 
 

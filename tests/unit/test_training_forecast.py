@@ -79,6 +79,14 @@ def test_sites_that_repeat_their_days(work: Path, capsys: pytest.CaptureFixture[
     assert run(["evaluate", "sites", "--data", str(work / "test.csv"), "--json"]) == 0
     judged = {f["horizon"]: f for f in json.loads(capsys.readouterr().out)["models"][0]["forecasts"]}
     assert judged[4]["simple"]["persistence"]["skill"] > 0.4
+    assert judged[4]["repeating"] == []
+
+    walk = 300.0 + np.cumsum(rng.normal(0, 3.0, 600))
+    columns = {"site": ["walk"] * 600, "load": walk, "other": rng.normal(size=600)}
+    table(columns, times(600)).write_csv(work / "walk.csv")
+    assert run(["evaluate", "sites", "--data", str(work / "walk.csv"), str(work / "test.csv"), "--json"]) == 0
+    judged = {f["horizon"]: f for f in json.loads(capsys.readouterr().out)["models"][0]["forecasts"]}
+    assert judged[4]["repeating"] == ["walk"]  # the model does no better there, and says so
 
 
 def test_a_random_walk_is_not_made_worse(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from dwcp_stream.training.forecast import network, plan
 from dwcp_stream.training.forecast.compare import diebold_mariano, holm, pooled_skill
 from dwcp_stream.training.forecast.features import LIMIT, features_model
 from dwcp_stream.training.forecast.graph import Parts, build
+from dwcp_stream.training.forecast.judge import together
 from dwcp_stream.training.forecast.layout import Season, Transform
 from dwcp_stream.training.forecast.regression import fit_quantile
 from dwcp_stream.training.forecast.rows import CUTS, add_cold, make_table, split
@@ -292,6 +293,26 @@ def test_intervals_come_to_cover_what_they_promise() -> None:
         inside = (actual >= q[:, 0]) & (actual <= q[:, 2])
         assert inside[:40].mean() < 0.55
         assert inside[-1200:].mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_several_targets_off_tell_more_than_one_far_off_and_one_alone_is_itself() -> None:
+    def score(residual: np.ndarray) -> np.ndarray:
+        shape = layout(residual.shape[2], horizons=tuple(range(1, residual.shape[1] + 1)))
+        g = Graph("together")
+        g.output(
+            together(g, g.input("r", np.float32, ["batch", *residual.shape[1:]]), shape), "s", np.float32, ["batch"]
+        )
+        return np.asarray(make_session(to_bytes(g.model())).run(None, {"r": residual})[0])
+
+    alone = np.array([[[0.0]], [[0.5]], [[4.0]], [[50.0]]], np.float32)
+    np.testing.assert_allclose(score(alone), alone[:, 0, 0], rtol=1e-4, atol=1e-3)
+    four = np.array([[[4.0, 4.0, 4.0, 0.0]], [[10.0, 0.0, 0.0, 0.0]], [[0.0, 0.0, 10.0, 0.0]]], np.float32)
+    found = score(four)
+    expected = np.sqrt(3 * (np.exp(np.mean([np.log1p(100 / 3), 0, 0])) - 1))
+    np.testing.assert_allclose(found, [4.0, expected, expected], rtol=1e-4)
+    assert found[0] > found[1]
+    horizons = np.array([[[0.0], [3.0]], [[2.0], [1.0]]], np.float32)
+    np.testing.assert_allclose(score(horizons), [3.0, 2.0], rtol=1e-4)
 
 
 def test_the_score_is_the_surprise_of_the_newest_row() -> None:

@@ -9,8 +9,6 @@ import onnxruntime as ort
 import pytest
 
 from dwcp_stream.streams import StreamDefinition, load_stream
-from dwcp_stream.training import forecaster as net
-from dwcp_stream.training import link_features as features
 from dwcp_stream.training import recurrent as rnn
 from dwcp_stream.training.consensus import classifier
 from dwcp_stream.training.consensus import features as cf
@@ -25,11 +23,6 @@ PARITY = 1e-5
 @pytest.fixture(scope="module")
 def consensus() -> StreamDefinition:
     return load_stream(STREAMS / "consensus.toml")
-
-
-@pytest.fixture(scope="module")
-def link() -> StreamDefinition:
-    return load_stream(STREAMS / "link.toml")
 
 
 def run(model: bytes, **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -156,102 +149,3 @@ def test_consensus_contribution_of_the_network_is_what_the_suspicion_would_lose(
         without = features * np.array([BLAMED.get(name, name) != field for name in names], np.float32)
         lost[:, i] = np.maximum(whole - classifier.suspicion(classifier.probabilities(recipe.params, without)), 0.0)
     np.testing.assert_allclose(share, lost / np.maximum(lost.sum(axis=1, keepdims=True), 1e-12), atol=1e-4)
-
-
-@pytest.fixture(scope="module")
-def forecaster(link: StreamDefinition) -> tuple[rnn.Params, net.Sizes, features.Layout]:
-    shape = features.layout(link, link.models[0].targets, (1, 6, 12))
-    sizes = net.Sizes(8, 12, (1, 6, 12), 4)
-    params = net.init(jax.random.key(4), sizes, shape)
-    rng = np.random.default_rng(4)
-    params["skip"]["W"] = rng.normal(0, 0.1, params["skip"]["W"].shape).astype(np.float32)
-    return params, sizes, shape
-
-
-def test_forecaster_parity(link: StreamDefinition, forecaster: tuple[rnn.Params, net.Sizes, features.Layout]) -> None:
-    params, sizes, shape = forecaster
-    window, time = windows(link, shape.fields)
-    made = run(features.features_model(shape), window=window, time=time)
-    offsets = np.array([features.OFFSETS[n] for n in shape.targets])
-    found = run(net.build(params, sizes, shape, 3.0), window=window, time=time)
-    logs = np.log(found["quantiles"].astype(np.float64) + offsets[:, None])
-    by_jax = np.asarray(net.forecast(params, made))
-    np.testing.assert_allclose(logs, np.maximum(by_jax, np.log(offsets)[:, None]), atol=2e-5)
-
-    worst = []
-    for i, lag in enumerate(sizes.horizons):
-        judged = np.asarray(net.forecast(params, made, lag=lag, base=i + 1))[:, i]
-        sigma = (judged[..., 2] - judged[..., 0]) / net.SIGMA + net.RESIDUAL_FLOOR
-        harm = np.array([-1, 1, 1, 1])
-        z = np.clip((made["actual"] - judged[..., 1]) * harm / sigma, 0, net.RESIDUAL_LIMIT) * made["present"]
-        worst.append(np.sqrt((z**2).sum(1) / np.maximum(made["present"].sum(1), 1)))
-    np.testing.assert_allclose(found["score"], np.max(worst, axis=0) / 3.0, rtol=1e-4, atol=PARITY)
-    before = np.exp(np.asarray(net.forecast(params, made, lag=1, base=1))[:, 0, :, 1]) - offsets
-    np.testing.assert_allclose(found["expected"][:, :4], np.maximum(before, 0), rtol=1e-4, atol=PARITY)
-    assert np.isnan(found["expected"][:, 4:]).all()
-
-
-def test_forecaster_quantiles_do_not_cross(
-    link: StreamDefinition, forecaster: tuple[rnn.Params, net.Sizes, features.Layout]
-) -> None:
-    params, sizes, shape = forecaster
-    window, time = windows(link, shape.fields, count=32)
-    quantiles = run(net.build(params, sizes, shape, 1.0), window=window, time=time)["quantiles"]
-    assert quantiles.shape == (32, 3, 4, 3)
-    assert (np.diff(quantiles, axis=-1) >= 0).all()
-    assert (quantiles >= 0).all()
-
-
-def test_forecaster_the_last_row_cannot_change_what_judges_it(
-    link: StreamDefinition, forecaster: tuple[rnn.Params, net.Sizes, features.Layout]
-) -> None:
-    params, sizes, shape = forecaster
-    window, time = windows(link, shape.fields)
-    other = window.copy()
-    other[:, -1, : len(shape.numeric)] = 7.0
-    model = net.build(params, sizes, shape, 1.0)
-    one, two = (run(model, window=w, time=time) for w in (window, other))
-    np.testing.assert_array_equal(one["expected"], two["expected"])
-    assert not np.array_equal(one["quantiles"], two["quantiles"])
-
-
-def test_link_features_of_known_values(link: StreamDefinition) -> None:
-    shape = features.layout(link, link.models[0].targets, (1, 6, 12))
-    window = np.full((1, 30, len(shape.fields)), np.nan, np.float32)
-    window[0, :18, 0] = np.tile([9.0, 19.0], 9)
-    window[0, 20, 0] = 99.0
-    window[0, 29, len(shape.numeric)] = 2.0
-    monday_six = 4 * 86_400 + 6 * 3600.0  # the first Monday after the epoch, 06:00 UTC
-    time = monday_six + 60.0 * np.arange(-29, 1)[None]
-    made = run(features.features_model(shape), window=window, time=time)
-    logs = np.log([10.0, 20.0])
-    np.testing.assert_allclose(made["level"][0, 0], logs.mean(), rtol=1e-5)
-    np.testing.assert_allclose(made["spread"][0, 0], logs.std(), rtol=1e-4)
-    # the newest value at the last row, and 1, 6 and 12 rows before it (row 29 - 12 = 17, the last of the old)
-    np.testing.assert_allclose(made["bases"][0, :, 0], np.log([100.0, 100.0, 100.0, 20.0]), rtol=1e-5)
-    assert (made["present"] == 0).all()
-    assert made["spread"][0, 1] == np.float32(features.SPREAD_FLOOR)
-    context = made["context"][0]
-    clock = context[2 * len(shape.numeric) :][: 2 * features.HARMONICS + 1]
-    np.testing.assert_allclose(clock, [1, 0, -1, 0, -1, 0, 0], atol=1e-5)
-    words = context[-sum(shape.sizes) :]
-    assert words.sum() == 1.0
-    assert words[2] == 1.0
-    saturday = time + 5 * 86_400
-    weekend = run(features.features_model(shape), window=window, time=saturday)["context"][0]
-    assert weekend[2 * len(shape.numeric) + 2 * features.HARMONICS] == 1.0
-
-
-def test_forecaster_score_without_a_last_value_is_no_verdict(
-    link: StreamDefinition, forecaster: tuple[rnn.Params, net.Sizes, features.Layout]
-) -> None:
-    params, sizes, shape = forecaster
-    window, time = windows(link, shape.fields)
-    window[0, -1, :4] = np.nan
-    window[1, -1, 1:4] = np.nan
-    found = run(net.build(params, sizes, shape, 1.0), window=window, time=time)
-    assert np.isnan(found["score"][0])
-    assert np.isfinite(found["score"][1:]).all()
-    explained = run(net.build(params, sizes, shape, 1.0, explain=True), window=window, time=time)["contribution"]
-    assert explained[0].sum() == 0
-    assert (explained[1, 1:] == 0).all()

@@ -19,6 +19,9 @@ F32 = NDArray[np.float32]
 
 RATE = 0.04
 """Step of a factor's logarithm per forecast and unit of the share missed."""
+SETTLED = 50.0
+"""Forecasts over which the step of a long horizon falls to `RATE` over the horizon's root: such forecasts overlap, so
+their misses come in runs, which a larger step takes for a wider world."""
 TAIL = 0.1
 """Share of actuals that may lie under q10, and over q90."""
 REACH = 3.0
@@ -30,6 +33,11 @@ PATIENCE = 2000.0
 SIGMA = 1.2815515655446004
 """Half-width of an 80 % interval of a normal distribution, in standard deviations."""
 RESIDUAL_LIMIT = 50.0
+TOGETHER = 3
+"""Targets, the farthest off, whose residuals are weighed together."""
+FREEDOM = 3.0
+"""Degrees of freedom of the distribution (Student's t) that residuals are thought to have: with heavy tails, so that
+three targets off by four deviations tell more than one that is off by ten."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Judged:
     """Names of values in the graph.
 
     `trusted` [B, H, Y] bool, whether the model is used; `lower`, `upper` [B, H, Y] the factors' logarithms; `score`
-    [B] the largest residual of the newest row in standard deviations, 0 where nothing was forecast for it;
+    [B] the newest row's residual in standard deviations, see `together`, 0 where nothing was forecast for it;
     `expected` [B, Y] the forecast of the shortest horizon for it (NaN: none); `counts` the numbers to carry on.
     """
 
@@ -104,19 +112,38 @@ def add_judgement(g: Graph, newest: str, scale: str, number: str, state: str, sh
                   g.const(1.0 / PATIENCE))  # fmt: skip
     new_edge = g.where(settled, g.add(edge, g.mul(weight, g.sub(worse, edge))), edge)
     new_seen = g.where(settled, g.op("Min", g.add(seen, g.const(1.0)), g.const(1e6)), seen)
-    new_lower = _tracked(g, lower, g.op("Less", actual, low), settled, start.lower)
-    new_upper = _tracked(g, upper, g.op("Greater", actual, high), settled, start.upper)
+    least = np.sqrt(1.0 / np.asarray(shape.horizons, np.float64))[None, :, None]
+    early = g.div(g.const(SETTLED), g.add(g.op("Max", seen, g.const(0.0)), g.const(SETTLED)))
+    rate = g.mul(g.op("Max", early, g.const(least)), g.const(RATE))
+    new_lower = _tracked(g, lower, g.op("Less", actual, low), settled, start.lower, rate)
+    new_upper = _tracked(g, upper, g.op("Greater", actual, high), settled, start.upper, rate)
 
     above = g.op("Greater", actual, middle)
     width = g.where(above, g.sub(high, middle), g.sub(middle, low))
     floor = g.mul(g.op("Unsqueeze", scale, g.ints(1)), g.const(0.05))
     residual = g.div(g.op("Abs", g.sub(actual, middle)), g.mul(g.op("Max", width, floor), g.const(1.0 / SIGMA)))
     residual = g.where(settled, g.clip(residual, 0.0, RESIDUAL_LIMIT), g.const(0.0))
-    score = g.reshape(g.reduce("ReduceMax", g.take(residual, 1, 0), [1]), -1)
+    score = together(g, residual, shape)
     expected = g.where(g.take(settled, 1, 0), g.take(middle, 1, 0), g.const(np.nan))
     counts = g.concat([g.op("Unsqueeze", v, g.ints(3)) for v in (new_edge, new_lower, new_upper, new_seen)], axis=3)
     trusted = g.op("LessOrEqual", new_edge, g.const(0.0))
     return Judged(trusted, new_lower, new_upper, score, expected, g.reshape(counts, -1, 4 * h * y))
+
+
+def together(g: Graph, residual: str, shape: Layout) -> str:
+    """Weigh the residuals [B, H, Y] of several targets together, by horizon, and take the largest [B].
+
+    The mean, over the targets that are farthest off, of what a residual takes from the logarithm of Student's density;
+    given as the residual that would take as much if it were the only one. With one target it is that residual.
+    """
+    h, most = len(shape.horizons), min(TOGETHER, len(shape.targets))
+    farthest, _ = g.multi("TopK", [residual, g.ints(most)], 2, axis=2)
+    ratio = g.mul(g.mul(farthest, farthest), g.const(1.0 / FREEDOM))
+    cost = g.smooth("Log", g.add(ratio, g.const(1.0)), h, most)
+    mean = g.op("Sum", *(g.mul(g.take(cost, 2, i), g.const(1.0 / most)) for i in range(most)))  # [B, H]
+    back = g.sub(g.smooth("Exp", mean, h), g.const(1.0))
+    alone = g.op("Sqrt", g.mul(g.op("Max", back, g.const(0.0)), g.const(FREEDOM)))
+    return g.reshape(g.reduce("ReduceMax", alone, [1]), -1)
 
 
 def remember(g: Graph, made: str, number: str, state: str, shape: Layout) -> list[str]:
@@ -166,9 +193,9 @@ def _distance(g: Graph, value: str, origin: str, shape: Layout) -> str:
     return g.where(g.const(logs, np.bool_), g.sub(grown, g.const(1.0)), away)
 
 
-def _tracked(g: Graph, factor: str, missed: str, settled: str, start: Any) -> str:
+def _tracked(g: Graph, factor: str, missed: str, settled: str, start: Any, rate: str) -> str:
     """Factor's logarithm after a hit or a miss; it stays within `REACH` of where it started."""
-    step = g.mul(g.sub(g.cast(missed, np.float32), g.const(TAIL)), g.const(RATE))
+    step = g.mul(g.sub(g.cast(missed, np.float32), g.const(TAIL)), rate)
     moved = g.op("Min", g.add(factor, step), g.const(start[None] + REACH))
     moved = g.op("Max", moved, g.const(start[None] - REACH))
     return g.where(settled, moved, factor)

@@ -162,9 +162,9 @@ def _alarms(grid: Grid, parted: Split, score: F32, label: str) -> str:
     days = float(sum(np.ptp(grid.ts[rows[grid.entity[rows] == e]]) for e in np.unique(grid.entity[rows]))) / 86_400.0
     over = score[mask] > 1.0
     text = (
-        "The score is the newest row's distance from its forecast of the shortest horizon, in standard deviations of "
-        f"the interval, over a threshold from validation time. In test time {int(over.sum())} of {len(rows)} rows are "
-        f"over it ({over.sum() / max(days, 1e-9):.2g} a day and entity)."
+        "The score is the newest row's distance from what was forecast for it, in standard deviations of the interval, "
+        "the horizon that is farthest off, over a threshold from validation time. In test time "
+        f"{int(over.sum())} of {len(rows)} rows are over it ({over.sum() / max(days, 1e-9):.2g} a day and entity)."
     )
     labels = grid.columns.get(label)
     if labels is None or labels.dtype == object:
