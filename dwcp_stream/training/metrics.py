@@ -160,7 +160,8 @@ def best_threshold(
 ) -> float:
     """Choose the threshold with the most events found less false alarms, on validation data only.
 
-    One false alarm weighs as much as one event missed. A range of thresholds usually ties: its geometric
+    One false alarm weighs as much as one event missed, and one that goes on counts again every `merge` rows: else an
+    alarm that never ends would be a single one. A range of thresholds usually ties: its geometric
     middle is taken, because it is farthest from both ends. Without events: 5 % over the largest quiet score.
     Arguments are those of `detection`.
     """
@@ -173,7 +174,8 @@ def best_threshold(
     for threshold in tried:
         alarm = np.nan_to_num(scores, nan=-np.inf) > threshold
         found = len(np.unique(event[alarm & (event >= 0)]))
-        gains.append(found - count_runs(np.flatnonzero(alarm & quiet), merge, group))
+        false = np.flatnonzero(alarm & quiet)
+        gains.append(found - max(count_runs(false, merge, group), len(false) / merge))
     best = tried[np.asarray(gains) == max(gains)]
     return float(np.sqrt(best[0] * best[-1]))
 

@@ -55,6 +55,7 @@ def draw(rows: list[dict[str, Any]], best: set[str], out: Path) -> None:
     axes.plot([r["windows a second"] for r in line], [r["AP"] for r in line], color="tab:blue", linewidth=0.8)
     axes.axvline(50_000, color="black", linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
+    axes.set_xlim(0.8 * float(rows[0]["windows a second"]), 2.0 * float(rows[-1]["windows a second"]))
     axes.set_xlabel("windows a second on one thread, features included, 512 at once", fontsize=8)
     axes.set_ylabel("average precision, held-out runs", fontsize=8)
     axes.grid(alpha=0.3)

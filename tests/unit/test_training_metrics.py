@@ -120,3 +120,13 @@ def test_plain_numbers_are_json_ready() -> None:
         "d": 3,
         "e": "x",
     }
+
+
+def test_best_threshold_does_not_take_one_endless_alarm_for_one_false_alarm() -> None:
+    # an event of one row every tenth row, ten of them unseen: with half of all rows in alarm most are found, too, and
+    # the quiet rows in alarm are one run
+    rng = np.random.default_rng(4)
+    event = np.full(400, -1)
+    event[::10] = np.arange(40)
+    scores = np.where((event >= 0) & (event % 4 != 0), 3.0, 1.0) + rng.uniform(0.0, 0.5, 400)
+    assert 1.5 < best_threshold(scores, event, event < 0) < 3.0
