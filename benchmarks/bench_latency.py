@@ -36,7 +36,7 @@ from dwcp_stream.streams import load_streams
 from tests.kafka.broker import RealKafka
 
 HERE = Path(__file__).resolve().parent
-SHIPPED = "consensus-lstm-ae"
+SHIPPED = "consensus-kinds"
 MODELS = (SHIPPED, threshold_model.NAME)
 STEPS = ("fetch", "queue", "process", "produce", "consume")
 QUANTILES = {"p50": 50.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}

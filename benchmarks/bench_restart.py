@@ -32,7 +32,7 @@ from dwcp_stream.kafka.topics import admin_client, create_topics
 from dwcp_stream.settings import Settings
 from tests.kafka.broker import RealKafka
 
-CONDITIONS = 5
+CONDITIONS = 6
 """Conditions of readiness: assigned, recovered, models, partitions, rights."""
 PARTITIONS, POLL_SECONDS, SESSION_SECONDS = 4, 0.05, "30"
 METHOD = (

@@ -1,7 +1,7 @@
 """What scoring costs beside bare ONNX Runtime: from Kafka to published verdicts, and each part of it in memory.
 
 dwcp-stream bench scoring
-dwcp-stream bench scoring --model consensus-lstm-ae --workers 1 --json
+dwcp-stream bench scoring --model consensus-kinds --workers 1 --json
 """
 
 from __future__ import annotations

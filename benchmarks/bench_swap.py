@@ -38,7 +38,7 @@ from tests.model_graphs import publish_twice
 from topologies.app import StreamApp
 from topologies.worker import create_worker, started
 
-MODEL, DEADLINE = "consensus-lstm-ae", 120.0
+MODEL, DEADLINE = "consensus-kinds", 120.0
 METHOD = (
     "A worker of the built-in stream `consensus` with its model, in the process of the benchmark, reads a full topic\n"
     "of 4 partitions from one Apache Kafka on this machine. By turns, the champion moves to the other of two equal\n"

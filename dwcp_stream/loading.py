@@ -28,6 +28,16 @@ def find_stream(settings: Settings, name: str) -> StreamDefinition:
     return streams[name]
 
 
+def open_repository(settings: Settings) -> ModelRepository:
+    """Return the model repository that the settings name, with the keys whose signature they demand."""
+    if not settings.model_keys:
+        return ModelRepository(settings.models_dir)
+    from dwcp_stream.keys import parse_public  # noqa: PLC0415  cryptography takes its time
+
+    keys = {name: parse_public(text) for name, text in settings.model_keys.items()}
+    return ModelRepository(settings.models_dir, keys=keys)
+
+
 def bound_models(settings: Settings, stream: StreamDefinition) -> list[Model]:
     """Load and verify the models a stream names, bound to it.
 
@@ -55,7 +65,7 @@ class BoundModels:
     """
 
     def __init__(self, settings: Settings, stream: StreamDefinition) -> None:
-        self.stream, self.repository = stream, ModelRepository(settings.models_dir)
+        self.stream, self.repository = stream, open_repository(settings)
         self.refused: list[tuple[ModelBinding, ModelError, Model]] = []
         self._held: WeakValueDictionary[tuple[str, int], Model] = WeakValueDictionary()
 

@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -34,6 +34,10 @@ SSL_PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
 
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
 """A bearer token as RFC 6750, section 2.1 has it; shorter ones can be guessed."""
+
+KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
+PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+"""Base64 of 32 bytes: the last digit has two bits to spare, which are 0."""
 
 _file: ContextVar[Mapping[str, Any] | None] = ContextVar("settings file", default=None)
 
@@ -158,6 +162,31 @@ class LogSettings(Section):
     )
 
 
+def _public_keys(keys: dict[str, str]) -> dict[str, str]:
+    """Refuse names and texts that are none."""
+    for name, text in keys.items():
+        if not KEY_ID.fullmatch(name):
+            raise ValueError(f"the name {name[:100]!r} has other characters than A-Z a-z 0-9 . _ -, or is too long")
+        if not PUBLIC_KEY.fullmatch(text):
+            raise ValueError(
+                f"{name} is not a public key: base64 of 32 bytes, as `dwcp-stream control keygen` prints it"
+            )
+    return keys
+
+
+PublicKeys = Annotated[dict[str, str], AfterValidator(_public_keys)]
+"""Public Ed25519 keys by name: base64 of 32 bytes."""
+
+
+class ControlSettings(Section):
+    """Who may command workers through `dwcp.control`."""
+
+    keys: PublicKeys = Field(
+        default_factory=dict,
+        description="Public Ed25519 keys by name, as `control keygen` prints them; without one the topic is not read.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Use `load_settings` to read the file and the environment with errors made for people."""
 
@@ -169,6 +198,7 @@ class Settings(BaseSettings):
     topics: TopicSettings = Field(default_factory=TopicSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    control: ControlSettings = Field(default_factory=ControlSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",
@@ -201,6 +231,11 @@ class Settings(BaseSettings):
         default_factory=lambda: _shipped("config/streams"), description="Folder of the stream definitions."
     )
     models_dir: Path = Field(default_factory=lambda: _shipped("models"), description="Folder of the model repository.")
+    model_keys: PublicKeys = Field(
+        default_factory=dict,
+        description="Public Ed25519 keys by name, one of which must have signed a version that is to be used"
+        " (`models sign`); none: any version is used that verifies.",
+    )
     data_dir: Path = Field(
         default=Path("var"), description="Folder for the worker's own files; nothing in it has to be kept."
     )

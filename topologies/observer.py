@@ -112,6 +112,7 @@ class MetricsObserver:
         by_model: defaultdict[str, list[Accuracy]] = defaultdict(list)
         for part in parts:
             by_model[part.model].append(part)
+            self.metrics.realised(part)
             labels = (self.stream, part.model, str(part.horizon), part.target)
             for stat, value in statistics([part]).items():
                 if stat == "coverage":

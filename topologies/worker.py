@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import faust
 from aiokafka.errors import KafkaError
@@ -26,6 +27,7 @@ from dwcp_stream.telemetry.health import Liveness, Readiness
 from dwcp_stream.telemetry.metrics import Metrics
 from dwcp_stream.web.server import HttpServer
 from topologies.app import StreamApp, create_app, source_ends
+from topologies.control import ControlReader
 from topologies.models import ModelFollower, names_of
 from topologies.names import app_id, changelog_topic, journal_topic
 from topologies.observer import MetricsObserver
@@ -47,8 +49,8 @@ async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
     Raises
     ------
     BrokerError
-        No broker answers; the stream's topic or one for outputs does not exist; or the stream's has not the number of
-        partitions that its state was written for.
+        No broker answers; the stream's topic, one for outputs or that of commands does not exist; or the stream's has
+        not the number of partitions that its state was written for.
     """
     source = topic_name(settings.topics.prefix, stream.topic)
     state = changelog_topic(settings, stream)
@@ -56,15 +58,16 @@ async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
         if rights := await missing_rights(admin, rights_of(settings, stream)):
             raise refused("Kafka", f"this user lacks {', '.join(map(str, rights))}")
         journal = journal_topic(settings, stream)
-        outputs = [topic_name(settings.topics.prefix, name) for name in sorted(WRITTEN)]
-        found = await describe(admin, [source, state, journal, *outputs])
+        own = sorted(WRITTEN | {"control"} if settings.control.keys else WRITTEN)
+        others = [topic_name(settings.topics.prefix, name) for name in own]
+        found = await describe(admin, [source, state, journal, *others])
         if journal in found:
             raise BrokerError(
                 "its number of partitions is being changed, or that was interrupted",
                 where=source,
                 remedy=f"Wait, or run the same `dwcp-stream topics repartition {stream.name}` again",
             )
-        if lacking := [name for name in (source, *outputs) if name not in found]:
+        if lacking := [name for name in (source, *others) if name not in found]:
             raise BrokerError("does not exist", where=", ".join(lacking), remedy="Run `dwcp-stream topics create`")
         partitions = found[source].partitions
         if state in found and found[state].partitions != partitions:
@@ -82,6 +85,7 @@ def rights_of(settings: Settings, stream: StreamDefinition) -> list[Right]:
         app_id(settings, stream),
         journal_topic(settings, stream),
         settings.topics.prefix,
+        commanded=bool(settings.control.keys),
     )
 
 
@@ -203,6 +207,12 @@ async def create_worker(settings: Settings, stream: StreamDefinition, port: int)
     if models:
         following = ModelFollower(app, watch, found, outputs, observer, settings.models_interval)
         app.services.append((following.start, following.stop))
+    if settings.control.keys:
+        count, listening = partial(metrics.command, stream.name), partial(readiness.meet, "control")
+        control = ControlReader(settings, stream, found.repository, count, listening, app.crash)
+        app.services.append((control.start, control.stop))
+    else:
+        readiness.meet("control", "no keys, so no commands")
     return app
 
 

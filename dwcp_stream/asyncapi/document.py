@@ -11,7 +11,7 @@ import msgspec
 
 from dwcp_stream.asyncapi.payloads import MESSAGES, Message, header_schema, message_schemas
 from dwcp_stream.asyncapi.telemetry import frame_schema, sample_schema
-from dwcp_stream.kafka.catalogue import TopicSpec, catalogue
+from dwcp_stream.kafka.catalogue import TIMESTAMPS, TopicSpec, catalogue
 from dwcp_stream.streams import StreamDefinition
 
 BINDING = "0.5.0"
@@ -37,13 +37,13 @@ def document(streams: Iterable[StreamDefinition]) -> Plain:
         operations[f"watch-{stream.name}"] = _operation("receive", f"telemetry-{stream.name}")
     for topic in topics[len(streams) :]:
         name = topic.name.removeprefix(PREFIX)
-        message = MESSAGES.get(name)
-        if message is None:
-            channels[name] = _channel(topic, [], "Made with the other topics; nothing writes or reads it yet.")
-            continue
+        message = MESSAGES[name]
         messages[message.name] = _message(message, topic.key)
         channels[name] = _channel(topic, [message.name], message.summary)
-        operations[f"publish-{name}"] = _operation("send", name)
+        if message.types:
+            operations[f"publish-{name}"] = _operation("send", name)
+        else:
+            operations[f"read-{name}"] = _operation("receive", name)
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -66,7 +66,10 @@ def to_yaml(plain: Plain) -> str:
 
 def _channel(topic: TopicSpec, messages: list[str], description: str) -> Plain:
     config: Plain = {"cleanup.policy": topic.cleanup.split(",")}
-    config |= {key: int(value) for key, value in topic.config.items() if key != "cleanup.policy"}
+    numbers = {key: value for key, value in topic.config.items() if key not in ("cleanup.policy", TIMESTAMPS)}
+    config |= {key: int(value) for key, value in numbers.items()}
+    if TIMESTAMPS in topic.config:  # the binding has no key for it
+        description += f" The topic has `{TIMESTAMPS}={topic.config[TIMESTAMPS]}`."
     return {
         "address": topic.name,
         "title": topic.purpose,

@@ -1,4 +1,4 @@
-"""JSON schemas of what the daemon publishes: payloads from the types in `dwcp_stream.events`, and headers."""
+"""JSON schemas of what the daemon publishes and of the commands it obeys: payloads from their types, and headers."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Any, get_args
 import msgspec
 
 from dwcp_stream import cloudevents, deadletters, pipeline
+from dwcp_stream.control import HEADER_KEY, HEADER_SIGNATURE, Command
 from dwcp_stream.events import Accuracy, Action, Alert, Drift, DriftState, ModelAction, ModelEvent, Prediction
+from dwcp_stream.realised import Feedback
 
 Schema = dict[str, Any]
 
@@ -24,7 +26,10 @@ REFERENCE = "#/components/schemas/{name}"
 
 @dataclass(frozen=True)
 class Message:
-    """One kind of message: the type of its payload (None: any bytes), its event types, and headers of its own."""
+    """One kind of message: the type of its payload (None: any bytes), its event types, and headers of its own.
+
+    Without event types it is no CloudEvent: what people send.
+    """
 
     name: str
     summary: str
@@ -87,8 +92,19 @@ MESSAGES = {
         ),
         ("source_key", "truncated_from"),
     ),
+    "feedback": Message("Feedback", "What an operator says of an alert, or of one that was missing.", Feedback, ()),
+    "control": Message(
+        "Command",
+        "A signed command to workers.",
+        Command,
+        (),
+        (
+            (HEADER_KEY, "Name of the key in the workers' settings; the payload says the same."),
+            (HEADER_SIGNATURE, "64 bytes, not text: Ed25519 over the bytes of the payload."),
+        ),
+    ),
 }
-"""Message by logical topic; a topic of the catalogue that is not here has no writer or reader yet."""
+"""Message by logical topic, all of the catalogue."""
 
 
 def message_schemas() -> dict[str, Schema]:
@@ -106,8 +122,8 @@ def message_schemas() -> dict[str, Schema]:
 
 
 def header_schema(message: Message) -> Schema:
-    """Return the schema of a message's headers; every value is UTF-8 text."""
-    properties: Schema = {
+    """Return the schema of a message's headers; every value is UTF-8 text but a signature."""
+    event: Schema = {
         "ce_specversion": {"const": cloudevents.SPECVERSION.decode()},
         "ce_id": {"type": "string", "description": "The same whenever the same samples are read again."},
         "ce_source": {"type": "string", "description": "Who says so."},
@@ -116,6 +132,7 @@ def header_schema(message: Message) -> Schema:
         "ce_subject": {"type": "string", "description": "What it is about."},
         "content-type": {"const": (cloudevents.JSON if message.payload else deadletters.ANY_BYTES).decode()},
     }
+    properties = event if message.types else {}
     properties |= {name: {"type": "string", "description": about} for name, about in message.headers}
     required = [name for name in properties if name not in message.optional]
     return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from dwcp_stream.cli import upkeep
 from dwcp_stream.cli.common import emit, json_option, progress, settings_option
 from dwcp_stream.settings import Settings
 
@@ -24,6 +25,10 @@ def command() -> None:
     """
 
 
+for _more in upkeep.COMMANDS:
+    command.add_command(_more)
+
+
 @command.command(
     "list",
     epilog="""\b
@@ -38,9 +43,9 @@ def list_models(settings: Settings, as_json: bool) -> None:
 
     Only manifests are read; `models verify` runs the graphs.
     """
-    from dwcp_stream.registry import ModelRepository
+    from dwcp_stream.loading import open_repository
 
-    repository = ModelRepository(settings.models_dir)
+    repository = open_repository(settings)
     rows = [_row(repository, name) for name in repository.names()]
     emit({"models_dir": str(settings.models_dir), "models": rows}, as_json, _render_list)
 
@@ -61,9 +66,9 @@ def show(name: str, which: str, settings: Settings, as_json: bool) -> None:
 
     What it says, from which fields, how it was trained, how good it was and beside which simple rules.
     """
-    from dwcp_stream.registry import ModelRepository
+    from dwcp_stream.loading import open_repository
 
-    repository = ModelRepository(settings.models_dir)
+    repository = open_repository(settings)
     manifest = repository.manifest(name, which)
     folder = repository.root / name / str(manifest.version)
     held = [alias for alias, version in repository.aliases(name).items() if version == manifest.version]
@@ -89,9 +94,9 @@ def card(name: str, which: str, settings: Settings, as_json: bool) -> None:
     best other, what it is good and bad at, its size and its speed. A version from before there were cards gets one
     made from its manifest and report; its speed is then measured here and now.
     """
-    from dwcp_stream.registry import ModelRepository
+    from dwcp_stream.loading import open_repository
 
-    repository = ModelRepository(settings.models_dir)
+    repository = open_repository(settings)
     version = repository.resolve(name, which)
     result = {"name": name, "version": version, "card": repository.card(name, version)}
     emit(result, as_json, lambda found: found["card"].rstrip())
@@ -116,12 +121,12 @@ def verify(name: str | None, which: str | None, *, every: bool, settings: Settin
     Files and their hashes, manifest, operators, inputs and outputs, metadata, goldens, and whether the model
     fits the definition of its stream. Exit code 1 if a version is refused.
     """
-    from dwcp_stream.registry import ModelRepository
+    from dwcp_stream.loading import open_repository
     from dwcp_stream.streams import load_streams
 
     if which is not None and every:
         raise click.UsageError("Give a version or --all, not both")
-    repository = ModelRepository(settings.models_dir)
+    repository = open_repository(settings)
     streams = load_streams(settings.streams_dir)
     wanted = list(_wanted(repository, name, which, every))
     checked = []
@@ -182,10 +187,10 @@ def rollback(name: str, settings: Settings, as_json: bool) -> None:
 
 def _of_stream(settings: Settings, name: str, which: str | int) -> "tuple[ModelRepository, StreamDefinition | None]":
     """Return the repository, and the definition of the stream that a version is made for, if it is here."""
-    from dwcp_stream.registry import ModelRepository
+    from dwcp_stream.loading import open_repository
     from dwcp_stream.streams import load_streams
 
-    repository = ModelRepository(settings.models_dir)
+    repository = open_repository(settings)
     return repository, load_streams(settings.streams_dir).get(repository.manifest(name, which).stream)
 
 
@@ -280,6 +285,8 @@ def _render_manifest(result: dict[str, Any]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
+    from dwcp_stream.registry.upkeep import leaves
+
     manifest = result["manifest"]
     aliases = ", ".join(result["aliases"]) or "no alias"
     fields = ", ".join(field["name"] for field in manifest["fields"])
@@ -294,21 +301,12 @@ def _render_manifest(result: dict[str, Any]) -> Any:
             rows[key] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     for key in ("trained_at", "command", "seed", "data_sha256", "schema_hash", "licence"):
         rows[key] = str(manifest[key])
-    for key, value in _flat(manifest["metrics"]):
+    for key, value in leaves(manifest["metrics"], "metrics"):
         rows[key] = f"{value:.4g}" if isinstance(value, float) else str(value)
     table = Table(box=None, show_header=False)
     for key, text in rows.items():
         table.add_row(key, escape(text))
     return table
-
-
-def _flat(value: Any, path: str = "metrics") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested mappings with their dotted paths."""
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _flat(inner, f"{path}.{key}")
-    else:
-        yield path, value
 
 
 def _render_verify(result: dict[str, Any]) -> str:

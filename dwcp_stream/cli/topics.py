@@ -94,7 +94,8 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
         rights = operator_rights(source, state, prefix)
     else:
         journal = journal_topic(settings, definition)
-        rights = worker_rights(source, state, app_id(settings, definition), journal, prefix)
+        group, commanded = app_id(settings, definition), bool(settings.control.keys)
+        rights = worker_rights(source, state, group, journal, prefix, commanded=commanded)
     lines = commands(rights, principal, settings.kafka.bootstrap_servers)
     result = {"stream": stream, "principal": principal, "role": role, "rights": rights, "commands": lines}
     emit(result, as_json, lambda r: "\n".join(r["commands"]))

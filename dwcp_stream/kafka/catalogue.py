@@ -13,6 +13,7 @@ SEGMENT_BYTES = 64 << 20
 SEGMENT_MS = 300_000
 DEAD_LETTER_BYTES = 16 << 20  # the original record and why it is bad: larger than what the source topic accepts
 TOMBSTONE_MS = 3_600_000
+TIMESTAMPS = "message.timestamp.type"
 
 
 class HasTopic(Protocol):
@@ -90,11 +91,12 @@ OWN = (
         False,
     ),
     ("feedback", "entity", "true, false and missed alerts", _kept(365), False),
-    ("control", "audience", "signed commands", _kept(7), True),
+    ("control", "audience", "signed commands", _kept(7) | {TIMESTAMPS: "LogAppendTime"}, True),
 )
 """The daemon's own topics: name, key, purpose, configuration, and whether it has exactly one partition.
 
-`models` and `control` have one, so that all readers see decisions and commands in the same order.
+`models` and `control` have one, so that all readers see decisions and commands in the same order. The time of a command
+is the broker's, because it decides whether the command came too late.
 """
 
 WRITTEN = frozenset({"anomalies", "predictions", "drift", "accuracy", "models", "deadletter"})

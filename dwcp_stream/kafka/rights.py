@@ -43,7 +43,9 @@ class Right:
         return f"{self.operation} on {self.resource} {self.name}"
 
 
-def worker_rights(source: str, state: str, group: str, journal: str, prefix: str) -> list[Right]:
+def worker_rights(
+    source: str, state: str, group: str, journal: str, prefix: str, *, commanded: bool = False
+) -> list[Right]:
     """Return what a worker needs; Describe, which Read and Write bring with them, is not named.
 
     Parameters
@@ -58,7 +60,10 @@ def worker_rights(source: str, state: str, group: str, journal: str, prefix: str
         Topic that exists while `topics repartition` is at work.
     prefix
         Of the daemon's own topics.
+    commanded
+        Whether it reads commands.
     """
+    control = [Right("topic", topic_name(prefix, "control"), "Read", "signed commands")] if commanded else []
     return [
         Right("topic", source, "Read", "the telemetry"),
         Right("topic", state, "Read", "the state, at recovery"),
@@ -67,6 +72,7 @@ def worker_rights(source: str, state: str, group: str, journal: str, prefix: str
         Right("topic", state, "Write", "checkpoints"),
         *(Right("topic", topic_name(prefix, own[0]), "Write", own[2]) for own in OWN if own[0] in WRITTEN),
         Right("topic", state, "Create", "the first start"),
+        *control,
     ]
 
 

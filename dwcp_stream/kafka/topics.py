@@ -13,7 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, for_code
 
 from dwcp_stream.errors import BrokerError
-from dwcp_stream.kafka.catalogue import TopicSpec, catalogue
+from dwcp_stream.kafka.catalogue import TIMESTAMPS, TopicSpec, catalogue
 from dwcp_stream.kafka.reach import unreachable
 from dwcp_stream.kafka.rights import REFUSALS, hidden_topics, refused
 from dwcp_stream.settings import Settings, kafka_client_options
@@ -43,7 +43,7 @@ class Difference:
     """
 
     topic: str
-    what: Literal["missing", "partitions", "cleanup", "retention"]
+    what: Literal["missing", "partitions", "cleanup", "retention", "timestamps"]
     want: str
     have: str
     serious: bool
@@ -273,6 +273,10 @@ def _config_differences(spec: TopicSpec, state: TopicState) -> list[Difference]:
     if have is not None and set(have.split(",")) != set(spec.cleanup.split(",")):
         remedy = f"Run: kafka-configs --alter --topic {spec.name} --add-config cleanup.policy={spec.cleanup}"
         found.append(Difference(spec.name, "cleanup", spec.cleanup, have, True, remedy))
+    of_time, has = spec.config.get(TIMESTAMPS), state.config.get(TIMESTAMPS)
+    if of_time is not None and has is not None and of_time != has:
+        remedy = f"Run: kafka-configs --alter --topic {spec.name} --add-config {TIMESTAMPS}={of_time}"
+        found.append(Difference(spec.name, "timestamps", of_time, has, True, remedy))
     want, kept = spec.config.get("retention.ms"), state.config.get("retention.ms")
     if want is not None and kept is not None and want != kept:
         remedy = f"No fault if it was meant; else --add-config retention.ms={want}"

@@ -11,6 +11,7 @@ import msgspec
 
 from dwcp_stream.errors import UNREADABLE, ModelError
 from dwcp_stream.registry.atomic import replace_file
+from dwcp_stream.registry.history import Move, append_moves, local_user, now
 
 FILE: Final = "aliases.json"
 Alias = Literal["champion", "challenger", "shadow", "last_good"]
@@ -44,14 +45,33 @@ def move_alias(root: Path, name: str, alias: Alias, version: int | None) -> None
     move_aliases(root, name, {alias: version})
 
 
-def move_aliases(root: Path, name: str, moves: Mapping[Alias, int | None]) -> None:
-    """Point aliases of one model at versions, or at nothing (None).
+def move_aliases(
+    root: Path, name: str, moves: Mapping[Alias, int | None], *, by: str | None = None, reason: str = ""
+) -> None:
+    """Point aliases of one model at versions, or at nothing (None), and note it in the history.
 
-    Readers see the old table or the new one, never a mixture; several processes may move aliases at once.
+    Readers see the old table or the new one, never a mixture; several processes may move aliases at once. The history
+    comes first: it may hold a move that a crash prevented, but lacks none.
+
+    Parameters
+    ----------
+    by
+        Who moves them; the user of this process if not given.
+    reason
+        Why, for people.
     """
     with _locked(root):
         table = read_aliases(root)
         of_model = table.setdefault(name, {})
+        at, who = now(), by or local_user()
+        news = [
+            Move(at=at, by=who, model=name, alias=alias, before=of_model.get(alias), version=version, reason=reason)
+            for alias, version in moves.items()
+            if of_model.get(alias) != version
+        ]
+        if not news:
+            return
+        append_moves(root, news)
         for alias, version in moves.items():
             if version is None:
                 of_model.pop(alias, None)

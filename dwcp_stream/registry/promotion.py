@@ -6,13 +6,23 @@ from dwcp_stream.registry.repository import ModelRepository
 from dwcp_stream.streams import StreamDefinition
 
 
-def promote(repository: ModelRepository, name: str, version: int, stream: StreamDefinition | None = None) -> int | None:
+def promote(
+    repository: ModelRepository,
+    name: str,
+    version: int,
+    stream: StreamDefinition | None = None,
+    *,
+    by: str | None = None,
+    reason: str = "",
+) -> int | None:
     """Make a version champion; the one before becomes last_good, unless it does not verify any more.
 
     Parameters
     ----------
     stream
         Definition that the version must fit, if it is at hand.
+    by, reason
+        For the history of moves: who, if not the user of this process, and why.
 
     Returns
     -------
@@ -29,12 +39,19 @@ def promote(repository: ModelRepository, name: str, version: int, stream: Stream
     moves: dict[Alias, int | None] = {"champion": version}
     if before not in (None, version) and repository.verify(name, before, stream).ok:
         moves["last_good"] = before
-    move_aliases(repository.root, name, moves)
+    move_aliases(repository.root, name, moves, by=by, reason=reason)
     return before
 
 
-def rollback(repository: ModelRepository, name: str, stream: StreamDefinition | None = None) -> tuple[int, int]:
-    """Make last_good champion again.
+def rollback(
+    repository: ModelRepository,
+    name: str,
+    stream: StreamDefinition | None = None,
+    *,
+    by: str | None = None,
+    reason: str = "",
+) -> tuple[int, int]:
+    """Make last_good champion again; parameters as for `promote`.
 
     Returns
     -------
@@ -54,7 +71,7 @@ def rollback(repository: ModelRepository, name: str, stream: StreamDefinition | 
             remedy="Use `dwcp-stream models promote` with a version",
         )
     _demand(repository, name, version, stream)
-    move_aliases(repository.root, name, {"champion": version})
+    move_aliases(repository.root, name, {"champion": version}, by=by, reason=reason)
     return before, version
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from dwcp_stream.errors import ModelError
 from dwcp_stream.registry import files
@@ -16,6 +16,9 @@ from dwcp_stream.scoring.model import Model
 from dwcp_stream.scoring.session import SessionOptions
 from dwcp_stream.streams import StreamDefinition
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 
 class ModelRepository:
     """Models in a folder: `<name>/<version>/` with the files of a version, and `aliases.json`.
@@ -26,11 +29,19 @@ class ModelRepository:
         The folder; need not exist before something is published.
     options
         How the sessions of loaded models run.
+    keys
+        Public keys by name: a version that none of them has signed is refused. None: any version will do.
     """
 
-    def __init__(self, root: Path | str, options: SessionOptions | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        options: SessionOptions | None = None,
+        keys: "Mapping[str, Ed25519PublicKey] | None" = None,
+    ) -> None:
         self.root = Path(root)
         self.options = options
+        self.keys = dict(keys or {})
 
     # --- what there is ----------------------------------------------------------------------------------
 
@@ -153,7 +164,12 @@ class ModelRepository:
 
     def _check(self, name: str, version: int) -> Verified:
         folder = self._folder(name) / str(version)
-        return check_version(files.read_version(folder), name, version, where=str(folder), options=self.options)
+        contents = files.read_version(folder)
+        if self.keys and files.MANIFEST in contents:
+            from dwcp_stream.registry.signatures import check_signature  # noqa: PLC0415  cryptography takes its time
+
+            check_signature(folder, contents[files.MANIFEST], self.keys)
+        return check_version(contents, name, version, where=str(folder), options=self.options)
 
     # --- adding versions and moving names ---------------------------------------------------------------
 

@@ -15,14 +15,18 @@ MILLISECONDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # the reference's bucke
 
 LABELS = {
     "action": "firing, escalated or resolved",
-    "condition": "assigned, recovered, models or partitions",
+    "arm": "champion, challenger or shadow",
+    "condition": "assigned, recovered, models, partitions, rights or control",
     "detector": "adwin, page_hinkley or psi",
     "error_type": "the bounded word of an error, as in logs and dead-letter headers",
     "horizon": "steps ahead, as in the stream's definition",
     "metric_name": "field that contributed most to an alert; the alert's name when there is no explanation",
     "model": "name of a model",
+    "model_version": "version of the model that made the forecast",
     "model_type": "name of a model (the reference's label for it)",
-    "outcome": "scored, warming_up, duplicate, late or invalid",
+    "outcome": "of a sample: scored, warming_up, duplicate, late or invalid; of a command: applied, failed, ignored,"
+    " past, or why it was refused: unsigned, unknown_key, bad_signature, malformed, foreign, untimed, expired,"
+    " replayed",
     "partition": "number of a partition of the stream's topic",
     "severity": "warning, critical or emergency",
     "stage": "of an error: receiving, processing, sending; of a chunk: the step that took the time",
@@ -63,6 +67,7 @@ class Spec(NamedTuple):
 
 S, SM, SP = ("stream",), ("stream", "model"), ("stream", "partition")
 SMHT = ("stream", "model", "horizon", "target")
+REALISED = ("stream", "model", "model_version", "arm", "horizon", "target")
 
 CATALOGUE: tuple[Spec, ...] = (
     # Accounting: every sample ends in exactly one outcome.
@@ -226,6 +231,42 @@ CATALOGUE: tuple[Spec, ...] = (
         "Share of actuals between q10 and q90 in the last bucket.",
     ),
     Spec("dwcp_forecasts_missed_total", "counter", "forecasts", SMHT, "Forecasts whose actual never came."),
+    # Sums and counts, so that errors over any time are ratios of increases: docs/operations.md has them.
+    Spec("dwcp_forecasts_realised_total", "counter", "forecasts", REALISED, "Forecasts whose actual came."),
+    Spec("dwcp_forecast_covered_total", "counter", "forecasts", REALISED, "Actuals in the corrected interval."),
+    Spec("dwcp_forecast_covered_raw_total", "counter", "forecasts", REALISED, "Actuals in the model's own interval."),
+    Spec("dwcp_forecast_absolute_error_total", "counter", "target's unit", REALISED, "Absolute errors, summed."),
+    Spec("dwcp_forecast_squared_error_total", "counter", "square of the unit", REALISED, "Squared errors, summed."),
+    Spec(
+        "dwcp_forecast_error_sum", "gauge", "target's unit", REALISED, "Forecast minus actual, summed since the start."
+    ),
+    Spec(
+        "dwcp_forecast_pinball_total", "counter", "target's unit", REALISED, "Pinball losses of q10, q50, q90, summed."
+    ),
+    Spec("dwcp_forecast_relative_error_total", "counter", "ratio", REALISED, "Absolute error over actual, summed."),
+    Spec("dwcp_forecasts_relative_total", "counter", "forecasts", REALISED, "Forecasts whose actual was not 0."),
+    Spec(
+        "dwcp_forecast_paired_error_total",
+        "counter",
+        "target's unit",
+        REALISED,
+        "Absolute errors, summed where the value at the time of issue was known.",
+    ),
+    Spec(
+        "dwcp_persistence_error_total",
+        "counter",
+        "target's unit",
+        REALISED,
+        "What repeating that value would have had there.",
+    ),
+    # Commands.
+    Spec(
+        "dwcp_control_commands_total",
+        "counter",
+        "records",
+        (*S, "outcome"),
+        "Records of the control topic by what became of them.",
+    ),
     # Drift.
     Spec("dwcp_drift_state", "gauge", "state", (*SM, "detector"), "0 stable, 1 warning, 2 drifted."),
     Spec(

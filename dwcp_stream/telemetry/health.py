@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-CONDITIONS = ("assigned", "recovered", "models", "partitions", "rights")
+CONDITIONS = ("assigned", "recovered", "models", "partitions", "rights", "control")
 """What a worker needs: an assignment (it may be empty on a spare worker), its state back, its models loaded
-and verified, a partition count that is still the one its state was written for, and the rights to read and write."""
+and verified, a partition count that is still the one its state was written for, the rights to read and write, and that
+it hears commands."""
 
 
 class Check(msgspec.Struct, frozen=True):

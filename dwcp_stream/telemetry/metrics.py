@@ -5,8 +5,22 @@ from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from dwcp_stream.events import Accuracy
 from dwcp_stream.telemetry.catalogue import CATALOGUE, OUTCOMES, Spec
 
+REALISED_SUMS = {
+    "dwcp_forecasts_realised_total": "n",
+    "dwcp_forecast_covered_total": "covered",
+    "dwcp_forecast_covered_raw_total": "covered_raw",
+    "dwcp_forecast_absolute_error_total": "abs_error",
+    "dwcp_forecast_squared_error_total": "sq_error",
+    "dwcp_forecast_pinball_total": "pinball",
+    "dwcp_forecast_relative_error_total": "ape",
+    "dwcp_forecasts_relative_total": "ape_n",
+    "dwcp_forecast_paired_error_total": "paired_abs_error",
+    "dwcp_persistence_error_total": "persistence_abs_error",
+}
+"""Counters of realised errors, and which sum of `Accuracy` each adds up."""
 DRIFT_STATES = {"stable": 0, "warning": 1, "drifted": 2}
 
 
@@ -161,6 +175,17 @@ class Metrics:
     def refused(self, stream: str, model: str) -> None:
         """Count a version that could not be used."""
         self.count("dwcp_model_refusals_total", 1, stream, model)
+
+    def realised(self, part: Accuracy) -> None:
+        """Add a part of a bucket of realised errors to the sums."""
+        labels = (part.stream, part.model, str(part.version), part.arm, str(part.horizon), part.target)
+        for name, source in REALISED_SUMS.items():
+            self.count(name, getattr(part, source), *labels)
+        self._gauges["dwcp_forecast_error_sum"].labels(*labels).inc(part.error)
+
+    def command(self, stream: str, outcome: str, number: int = 1) -> None:
+        """Count a record of the control topic; 0 creates the series."""
+        self.count("dwcp_control_commands_total", number, stream, outcome)
 
     def alert(  # its words in the order in which an alert gets them
         self, stream: str, model: str, action: str, severity: str, field: str, score: float

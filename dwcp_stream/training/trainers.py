@@ -14,7 +14,7 @@ from dwcp_stream.training.job import Space, Trainer
 TRAINERS: Final = (
     ("node", "*-iforest", "anomaly", "dwcp_stream.training.forest", "train_forest"),
     ("node", "*-gbt", "incident", "dwcp_stream.training.trees", "train_incident"),
-    ("consensus", "*-lstm-ae", "anomaly", "dwcp_stream.training.consensus", "train_consensus"),
+    ("consensus", "*-kinds", "anomaly", "dwcp_stream.training.consensus.trainer", "train_consensus"),
     ("link", "*-lstm", "forecast", "dwcp_stream.training.link", "train_link"),
     ("*", "*", "anomaly", "dwcp_stream.training.anomaly.trainer", "train_anomaly"),
     ("*", "*", "forecast", "dwcp_stream.training.forecast.trainer", "train_forecast"),

@@ -37,7 +37,7 @@ def samples(series: str, ts: Floats, columns: dict[str, Floats]) -> pl.DataFrame
     return pl.DataFrame({"ts": ts, "series": [series] * len(ts), **columns})
 
 
-def train_and_score(name: str, text: str, train: Path, test: Path, folder: Path) -> pl.DataFrame:
+def train_and_score(name: str, text: str, train: Path | None, test: Path, folder: Path) -> pl.DataFrame:
     """Train on one file and score another, both by the command line.
 
     Parameters
@@ -45,7 +45,7 @@ def train_and_score(name: str, text: str, train: Path, test: Path, folder: Path)
     name, text
         The stream and its definition.
     train, test
-        Files of samples.
+        Files of samples; nothing to train on: the detector that needs no training.
     folder
         For the definition, the models and the scores.
 
@@ -63,7 +63,8 @@ def train_and_score(name: str, text: str, train: Path, test: Path, folder: Path)
     (folder / "streams" / f"{name}.toml").write_text(text)
     models, scores = folder / "models", folder / f"{test.stem}.scores.csv"
     with _streams(folder / "streams"):
-        _command("train", name, "--data", str(train), "--out", str(models), "--json")
+        if train is not None:
+            _command("train", name, "--data", str(train), "--out", str(models), "--json")
         _command("backtest", str(test), "--stream", name, "--models", str(models), "--scores", str(scores), "--json")
     return pl.read_csv(scores)
 

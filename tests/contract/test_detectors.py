@@ -192,3 +192,17 @@ def test_what_is_no_state_resets_and_says_so(make, plain):
 @each
 def test_its_state_names_the_version_of_river(make):
     assert river.__version__ in make().state()["tag"]
+
+
+@each
+@pytest.mark.parametrize(("memory", "least"), [(0.6, 7), (0.9, 4)])
+def test_blocks_that_are_like_the_one_before_rarely_fire_and_a_large_shift_does(make, memory, least):
+    quiet = shifted = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        quiet += len(run(make(), block_means(rng, 800, per_block=1, memory=memory)))
+        values = block_means(rng, 200, per_block=1, memory=memory)
+        values[100:] += 8.0
+        shifted += bool([at for at in run(make(), values) if at >= 100])
+    assert quiet <= 3, "independent values of River's would have made dozens"
+    assert shifted >= least, "of 8"

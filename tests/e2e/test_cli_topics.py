@@ -171,3 +171,32 @@ def test_the_embedded_broker_runs_until_term(cli) -> None:
             assert process.wait(30) == 0
         finally:
             process.kill()
+
+
+def test_control_sends_what_workers_obey_and_lists_what_they_refuse(cli, tmp_path, topic_prefix):
+    made = [json.loads(cli("control", "keygen", tmp_path / f"{name}.key", "--json")) for name in ("alice", "mallory")]
+    keys = {"DWCP_CONTROL__KEYS": json.dumps({"alice": made[0]["public"]})}
+    promote = ("control", "send", "promote", "probe-threshold", "1")
+    alice, mallory = (("--key", tmp_path / f"{name}.key") for name in ("alice", "mallory"))
+    assert "topics create" in cli(*promote, *alice, code=1)
+    cli("topics", "create")
+    assert cli("control", "list", **keys) == "no commands\n"
+    assert "sent: promote probe-threshold 1, to *, at offset 0" in cli(*promote, *alice, "--reason", "better")
+    cli(*promote, *mallory)
+    cli(*promote, *mallory, "--as", "alice")
+    cli("control", "send", "rollback", "probe-threshold", "2", *alice, "--to", f"{topic_prefix}app-probe")
+    sent = json.loads(cli("control", "send", "log-level", "debug", *alice, "--to", "elsewhere", "--json"))
+    assert (sent["offset"], sent["command"]["action"]) == (4, {"do": "log_level", "level": "debug"})
+    rows = json.loads(cli("control", "list", "--json", **keys))["commands"]
+    assert [row["refused"] for row in rows] == [None, "unknown_key", "bad_signature", None, "foreign"]
+    assert rows[0]["command"]["reason"] == "better"
+    shown = cli("control", "list", **keys, COLUMNS="200")
+    for word in ("promote probe-threshold 1", "refused, bad_signature", "rollback probe-threshold 2"):
+        assert word in shown
+    assert "log-level" not in cli("models", "history"), "nothing has obeyed yet"
+    cli("models", "promote", "probe-threshold", "1")
+    moves = json.loads(cli("models", "history", "--json"))["moves"]
+    assert [(move["model"], move["alias"], move["before"], move["version"]) for move in moves] == [
+        ("probe-threshold", "champion", None, 1)
+    ]
+    assert re.search(r"champion +none +1", cli("models", "history", COLUMNS="200"))

@@ -13,13 +13,13 @@ from pathlib import Path
 from random import Random
 
 from dwcp_stream.streams import load_streams
-from tests.fuzz import bulk
+from tests.fuzz import bulk, control
 from tests.fuzz.payloads import Payloads
 from tests.fuzz.snapshots import seeds
 
 ROOT = bulk.ROOT
 CORPUS = ROOT / "var" / "fuzz"
-PROGRAMS = ("decoder", "snapshot")
+PROGRAMS = ("decoder", "snapshot", "control")
 MEMORY_MIB = 2048
 SECONDS_PER_INPUT = 20
 
@@ -40,6 +40,8 @@ def corpus(program: str) -> Path:
     streams = load_streams(ROOT / "config" / "streams")
     if program == "snapshot":
         good = seeds(streams.values())
+    elif program == "control":
+        good = control.seeds()
     else:
         made = Payloads(streams["consensus"], Random(1))
         good = [made.sample() for _ in range(20)] + [made.frame() for _ in range(20)]
@@ -53,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = options(arguments)
     sys.stderr.write(f"{given.records} records of the generator\n")
     bulk.main(["--records", str(given.records), "--seed", str(given.seed)])
+    control.main(["--records", str(given.records // 10), "--seed", str(given.seed)])
     for program in PROGRAMS:
         sys.stderr.write(f"{given.runs} runs of the coverage-guided {program}\n")
         command = [

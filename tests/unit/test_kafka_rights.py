@@ -12,7 +12,7 @@ from dwcp_stream.kafka.rights import commands, operator_rights, sender_rights, w
 
 
 def test_a_worker_may_write_what_the_asyncapi_document_says_it_sends():
-    assert set(MESSAGES) == WRITTEN
+    assert {name for name, message in MESSAGES.items() if message.types} == WRITTEN
     rights = worker_rights("in", "state", "group", "journal", "p.")
     assert {(r.operation, r.resource, r.name) for r in rights} == {
         ("Read", "topic", "in"),
@@ -23,6 +23,12 @@ def test_a_worker_may_write_what_the_asyncapi_document_says_it_sends():
         ("Describe", "topic", "journal"),
         *(("Write", "topic", f"p.{name}") for name in WRITTEN),
     }
+
+
+def test_a_worker_that_is_commanded_may_read_commands_and_write_none():
+    plain = worker_rights("in", "state", "group", "journal", "p.")
+    more = set(worker_rights("in", "state", "group", "journal", "p.", commanded=True)) - set(plain)
+    assert {(r.operation, r.resource, r.name) for r in more} == {("Read", "topic", "p.control")}
 
 
 def test_sender_and_operator_write_nothing_of_the_workers():

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from dwcp_stream.errors import ModelError
 from dwcp_stream.registry import ALIASES, ModelRepository, atomic
+from dwcp_stream.registry.aliases import move_aliases, read_aliases
 from dwcp_stream.registry.golden import ABSOLUTE, RELATIVE, compare, make_golden, read_golden
+from dwcp_stream.registry.history import local_user, read_history
 from dwcp_stream.registry.manifest import parse_manifest
 from dwcp_stream.registry.operators import parse_graph
 from tests.model_graphs import make_files, make_manifest, make_windows, write_version
@@ -226,7 +228,38 @@ def test_processes_that_move_aliases_at_once_lose_none(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
     repository = ModelRepository(tmp_path)
     assert all(set(repository.aliases(name)) == set(ALIASES) for name in names)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["aliases.json", *names]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["aliases.json", "history.jsonl", *names]
+    moves = list(read_history(tmp_path))
+    assert len(moves) == 2 * len(ALIASES), "16 moves of each model, 4 of which change something"
+    assert {(move.model, move.alias) for move in moves} == {(name, alias) for name in names for alias in ALIASES}
+
+
+def test_the_history_says_who_moved_what_and_survives_a_torn_line(tmp_path: Path) -> None:
+    move_aliases(tmp_path, "m", {"champion": 1})
+    with (tmp_path / "history.jsonl").open("ab") as file:
+        file.write(b'{"at":"2026')  # a crash in the middle
+    move_aliases(tmp_path, "m", {"champion": 2, "last_good": 1}, by="alice (dwcp.control 7)", reason="better")
+    move_aliases(tmp_path, "other", {"champion": 3}, by="bob")
+    move_aliases(tmp_path, "other", {"champion": None})
+    moves = [(m.by, m.model, m.alias, m.before, m.version, m.reason) for m in read_history(tmp_path)]
+    assert moves == [
+        (local_user(), "m", "champion", None, 1, ""),
+        ("alice (dwcp.control 7)", "m", "champion", 1, 2, "better"),
+        ("alice (dwcp.control 7)", "m", "last_good", None, 1, "better"),
+        ("bob", "other", "champion", None, 3, ""),
+        (local_user(), "other", "champion", 3, None, ""),
+    ]
+    assert [m.version for m in read_history(tmp_path, "m")] == [1, 2, 1]
+    assert not list(read_history(tmp_path / "nothing"))
+
+
+def test_an_alias_does_not_move_without_its_history(tmp_path: Path) -> None:
+    move_aliases(tmp_path, "m", {"champion": 1})
+    (tmp_path / "history.jsonl").unlink()
+    (tmp_path / "history.jsonl").mkdir()
+    with pytest.raises(IsADirectoryError):
+        move_aliases(tmp_path, "m", {"champion": 2})
+    assert read_aliases(tmp_path) == {"m": {"champion": 1}}
 
 
 # --- goldens --------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dwcp_stream.events import Accuracy
 from dwcp_stream.telemetry.catalogue import CATALOGUE, LABELS, OUTCOMES, Spec, markdown
 from dwcp_stream.telemetry.metrics import Metrics
 
@@ -23,6 +24,11 @@ REFERENCE = {
     "dwcp_anomaly_detection_latency_seconds",
     "dwcp_metrics_processed_total",
 }
+PART = Accuracy(
+    stream="link", model="lstm", version=2, arm="champion", horizon=6, target="rtt", partition=0, bucket_start="",
+    bucket_end="", event_time="", n=10, abs_error=5.0, sq_error=4.0, error=-2.0, ape=1.0, ape_n=9, persistence_n=10,
+    persistence_abs_error=10.0, paired_abs_error=5.0, pinball=3.0, covered=8, covered_raw=7, missed=1,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -165,6 +171,8 @@ def test_every_method_makes_series_that_prometheus_can_read(metrics):
     metrics.model("node", "gbt", 3)
     metrics.swapped("node", "gbt", 4)
     metrics.refused("node", "gbt")
+    metrics.command("node", "applied")
+    metrics.realised(PART)
     metrics.alert("node", "gbt", "firing", "warning", "x", 1.5)
     metrics.detection_latency("node", -0.1)
     metrics.drift("node", "gbt", "adwin", "drifted")
@@ -190,3 +198,16 @@ def test_every_method_makes_series_that_prometheus_can_read(metrics):
     assert value(metrics, "dwcp_hole_records_total", stream="node") == 5
     assert value(metrics, "dwcp_ready", stream="node", condition="models") == 0
     assert value(metrics, "dwcp_anomaly_detection_latency_seconds_sum", stream="node") == 0
+
+
+def test_realised_errors_are_sums_that_give_an_error_over_any_time(metrics):
+    labels = {
+        "stream": "link", "model": "lstm", "model_version": "2", "arm": "champion", "horizon": "6", "target": "rtt",
+    }  # fmt: skip
+    metrics.realised(PART)
+    metrics.realised(PART)
+    assert value(metrics, "dwcp_forecasts_realised_total", **labels) == 20
+    assert value(metrics, "dwcp_forecast_absolute_error_total", **labels) == 10.0
+    assert value(metrics, "dwcp_persistence_error_total", **labels) == 20.0
+    assert value(metrics, "dwcp_forecast_covered_total", **labels) == 16
+    assert value(metrics, "dwcp_forecast_error_sum", **labels) == -4.0

@@ -14,7 +14,7 @@ from dwcp_stream.errors import PayloadError
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.streams import StreamDefinition, load_streams
 from dwcp_stream.streams.definition import Field, ModelBinding
-from dwcp_stream.training.consensus import train_consensus
+from dwcp_stream.training.consensus.trainer import train_consensus
 from dwcp_stream.training.job import Job
 from dwcp_stream.training.publish import histogram
 from dwcp_stream.training.rules import membership, robust_z
@@ -54,6 +54,7 @@ def consensus_run(seed: int, rows: int = 400, *, faults: bool = True) -> pl.Data
             "dwcp_mode": "hybrid",
             "consensus_type": "raft",
             "label": label,
+            "fault_type": np.where(label, "a", ""),
         }
     )
 
@@ -74,40 +75,47 @@ def test_train_and_evaluate_consensus(
     monkeypatch.setenv("DWCP_MODELS_DIR", str(tmp_path))
     monkeypatch.setenv("DWCP_STREAMS_DIR", str(STREAMS))
     files = [str(path) for path in runs]
-    assert run(["train", "consensus", "--epochs", "2", "--json", "--data", *files, "--out", str(tmp_path)]) == 0
+    assert run(["train", "consensus", "--epochs", "8", "--json", "--data", *files, "--out", str(tmp_path)]) == 0
     trained = json.loads(capsys.readouterr().out)["trained"][0]
     assert trained["champion"]
-    model = trained["metrics"]["test"]["model"]
-    assert model["found"] == model["events"] == 3
+    held_out = trained["metrics"]["held_out"]
+    model = held_out["model"]
+    assert model["found"] == model["events"] == 9  # every run with faults was held out once
     assert model["roc_auc"] > 0.95
-    assert set(trained["metrics"]["test"]) > {"p99/p50 > 3", "member missing or leader change"}
+    assert set(held_out) > {"p99/p50 > 3", "member missing or leader change"}
 
     repository = ModelRepository(tmp_path)
-    manifest = repository.manifest("consensus-lstm-ae")
-    assert manifest.command.startswith("dwcp-stream train consensus --model consensus-lstm-ae --seed 0 --epochs 2")
-    report = (tmp_path / "consensus-lstm-ae" / "1" / "report.md").read_text()
+    manifest = repository.manifest("consensus-kinds")
+    assert manifest.command.startswith("dwcp-stream train consensus --model consensus-kinds --seed 0 --epochs 8")
+    report = (tmp_path / "consensus-kinds" / "1" / "report.md").read_text()
     assert manifest.command in report
     assert "robust z over 120 s > 6" in report
-    names = {path.name for path in (tmp_path / "consensus-lstm-ae" / "1").iterdir()}
+    names = {path.name for path in (tmp_path / "consensus-kinds" / "1").iterdir()}
     assert names >= {
         "model.onnx",
         "explain.onnx",
         "golden.npz",
         "manifest.json",
         "report.md",
-        "training.png",
+        "scores_run1.png",
         "card.md",
     }
-    card = repository.card("consensus-lstm-ae")
+    assert manifest.kinds[-1] == "unknown"
+    assert manifest.state_size > 0
+    assert "| follower_lost | " in report  # the confusion matrix
+    card = repository.card("consensus-kinds")
     assert "1600 samples of 4 entities, 2023-11-14 22:13 to 2023-11-15 06:39 (UTC)" in card
     assert f"| run3.csv.gz | {hashlib.sha256(runs[3].read_bytes()).hexdigest()} |" in card
 
     folder = tmp_path / "judged"
-    assert run(["evaluate", "consensus-lstm-ae", "--json", "--report", str(folder), "--data", files[3]]) == 0
+    assert run(["evaluate", "consensus-kinds", "--json", "--report", str(folder), "--data", files[3]]) == 0
     judged = json.loads(capsys.readouterr().out)["models"][0]
-    assert pictures(Path(judged["report"])) == {"score.png", "roc.png", "pr.png", "training.png"}
-    # run 3 is the only test file here, so both commands must count alike
-    assert judged["detectors"]["consensus-lstm-ae"].items() >= model.items()
+    assert pictures(Path(judged["report"])) == {"score.png", "roc.png", "pr.png"}
+    assert judged["detectors"]["consensus-kinds"]["found"] == 3
+    # a rule learns nothing, so both commands must count alike
+    rule = "member missing or leader change"
+    assert judged["detectors"][rule]["events"] * 3 == held_out[rule]["events"]
+    assert held_out[rule]["false_alarms"] == judged["detectors"][rule]["false_alarms"] == 0
     repeats_with_peers(tmp_path, files, capsys)
 
 
@@ -123,12 +131,10 @@ def repeats_with_peers(tmp_path: Path, files: list[str], capsys: pytest.CaptureF
     report = texts[0].decode()
     for path in files[1:4]:
         assert hashlib.sha256(Path(path).read_bytes()).hexdigest() in report
-    command = (
-        "dwcp-stream evaluate consensus-lstm-ae --seed 0 --peers --train run1.csv.gz --data run2.csv.gz run3.csv.gz"
-    )
+    command = "dwcp-stream evaluate consensus-kinds --seed 0 --peers --train run1.csv.gz --data run2.csv.gz run3.csv.gz"
     assert f"\n    {command}\n" in report
     detectors = judged["detectors"]
-    assert set(detectors) > {"consensus-lstm-ae", "p99/p50 > 3", "PCA + mean of 5", "River HalfSpaceTrees"}
+    assert set(detectors) > {"consensus-kinds", "p99/p50 > 3", "PCA + mean of 5", "River HalfSpaceTrees"}
     assert judged["peers"]["said"] == "fitted on run1.csv.gz"
     # a fault of 15 s that multiplies everything is found by looking at the distribution of the quiet rows
     assert detectors["PCA + mean of 5"]["found"] == detectors["PCA + mean of 5"]["events"] == 6
@@ -160,7 +166,7 @@ def test_a_seed_repeats_a_model(runs: list[Path], streams: dict[str, StreamDefin
 
 def test_training_needs_labels(streams: dict[str, StreamDefinition], tmp_path: Path) -> None:
     path = tmp_path / "plain.csv"
-    consensus_run(0).drop("label").write_csv(path)
+    consensus_run(0).drop("label", "fault_type").write_csv(path)
     stream = streams["consensus"]
     with pytest.raises(PayloadError, match="no column 'label'"):
         train_consensus(Job(stream=stream, binding=stream.models[0], files=(path,)))
@@ -216,7 +222,7 @@ def test_commands_name_what_they_do_not_know(
 def test_trainers_fit_the_streams(streams: dict[str, StreamDefinition]) -> None:
     found = {b.name: find_trainer(b, s.name).__name__ for s in streams.values() for b in s.models}
     assert found == {
-        "consensus-lstm-ae": "train_consensus",
+        "consensus-kinds": "train_consensus",
         "node-gbt": "train_incident",
         "node-iforest": "train_forest",
         "link-lstm": "train_link",

@@ -9,10 +9,13 @@ import onnxruntime as ort
 import pytest
 
 from dwcp_stream.streams import StreamDefinition, load_stream
-from dwcp_stream.training import autoencoder as ae
 from dwcp_stream.training import forecaster as net
 from dwcp_stream.training import link_features as features
 from dwcp_stream.training import recurrent as rnn
+from dwcp_stream.training.consensus import classifier
+from dwcp_stream.training.consensus import features as cf
+from dwcp_stream.training.consensus.model import BLAMED, build
+from dwcp_stream.training.consensus.recipe import Recipe
 from dwcp_stream.training.graph import Graph, to_bytes
 
 STREAMS = Path(__file__).parents[2] / "config" / "streams"
@@ -63,87 +66,96 @@ def windows(stream: StreamDefinition, fields: tuple[str, ...], count: int = 6) -
 
 
 @pytest.fixture(scope="module")
-def autoencoder(consensus: StreamDefinition) -> tuple[rnn.Params, ae.Constants]:
+def recipe() -> Recipe:
     rng = np.random.default_rng(5)
-    size = len(ae.CHANNELS)
-    constants = ae.Constants(
-        rng.normal(1, 0.3, size).astype(np.float32),
-        rng.uniform(0.2, 1, size).astype(np.float32),
-        rng.uniform(0.5, 1, size).astype(np.float32),
-        threshold=2.0,
-    )
-    return ae.init(jax.random.key(2), 16, 4), constants
+    members = [jax.tree.map(np.asarray, classifier.init(jax.random.key(i), len(cf.FEATURES), 8)) for i in range(2)]
+    params = classifier.side_by_side(members)
+    params["logits"]["b"] = rng.normal(size=classifier.OUTPUTS).astype(np.float32)
+    return Recipe(params, rng.uniform(0.3, 1.0, len(cf.CHANNELS)).astype(np.float32), 1.5, 4.0)
 
 
-def test_autoencoder_parity(consensus: StreamDefinition, autoencoder: tuple[rnn.Params, ae.Constants]) -> None:
-    params, constants = autoencoder
+def test_members_side_by_side_are_their_mean() -> None:
+    members = [jax.tree.map(np.asarray, classifier.init(jax.random.key(i), 5, 3)) for i in range(3)]
+    x = np.random.default_rng(1).normal(size=(7, 5)).astype(np.float32)
+    mean = np.mean([classifier.logits(member, x) for member in members], axis=0)
+    np.testing.assert_allclose(classifier.logits(classifier.side_by_side(members), x), mean, atol=PARITY)
+
+
+def memory(count: int) -> np.ndarray:
+    state = np.random.default_rng(6).uniform(0.0, 2.0, (count, cf.STATE_SIZE)).astype(np.float32)
+    state[: count // 2] = np.nan
+    return state
+
+
+def test_consensus_parity(consensus: StreamDefinition, recipe: Recipe) -> None:
     fields = consensus.field_names
-    window, time = windows(consensus, fields)
-    channels = run(ae.channels_model(fields, 30), window=window)
-    values, known = channels["values"], channels["known"]
-    x = np.clip((values - constants.center) / constants.scale * known, -20, 20).astype(np.float32)
-    rebuilt = np.asarray(ae.reconstruct(params, x))
-
-    tail, present = (x - rebuilt)[:, -ae.TAIL :], known[:, -ae.TAIL :]
-    mean = (tail * present).sum(1) / np.maximum(present.sum(1), 1)
-    parts = (np.clip(mean * ae.HARM / constants.spread, 0, ae.LIMIT) * ae.WEIGHT) ** 2
-    found = run(ae.build(params, constants, fields, 30), window=window, time=time)
-    np.testing.assert_allclose(found["score"], np.sqrt(parts.mean(1)) / 2.0, atol=PARITY)
-    expected = np.expm1(rebuilt[:, -1, 3] * constants.scale[3] + constants.center[3])
-    np.testing.assert_allclose(
-        found["expected"][:, fields.index("latency_p50")], np.maximum(expected, 0), rtol=1e-4, atol=PARITY
-    )
+    window, time = windows(consensus, fields, 8)
+    state = memory(8)
+    seen = run(cf.features_model(fields, 30), window=window, state_in=state)
+    found = run(build(recipe, fields, 30), window=window, time=time, state_in=state)
+    np.testing.assert_allclose(found["score"], recipe.score(seen["features"]), atol=PARITY, rtol=PARITY)
+    np.testing.assert_allclose(found["kind"], recipe.kinds(seen["features"]), atol=PARITY)
+    np.testing.assert_array_equal(found["state_out"], seen["state_out"])
     for name in ("quorum_size", "network_tier", "dwcp_mode", "consensus_type"):
         assert np.isnan(found["expected"][:, fields.index(name)]).all()
 
 
-def test_autoencoder_channels_of_a_known_row(consensus: StreamDefinition) -> None:
+def test_consensus_expects_the_level_in_natural_units(consensus: StreamDefinition, recipe: Recipe) -> None:
     fields = consensus.field_names
-    window = np.full((1, 30, len(fields)), np.nan, np.float32)
-    row = {"queue_depth": 3, "proposals_pending": 0, "proposals_committed": 99, "latency_p95": 4, "latency_p99": 9}
-    row |= {"leader_changes": 1, "quorum_size": 3, "active_nodes": 4}
-    for name, value in row.items():
-        window[0, -1, fields.index(name)] = value
-    found = run(ae.channels_model(fields, 30), window=window)
-    values = dict(zip(ae.CHANNELS, found["values"][0, -1], strict=True))
-    known = dict(zip(ae.CHANNELS, found["known"][0, -1], strict=True))
-    assert values["queue_depth"] == pytest.approx(np.log(4.0))
-    assert values["proposals_committed"] == pytest.approx(np.log(100.0))
-    assert values["active_nodes"] == pytest.approx(4 / 5)
-    assert (values["latency_p50"], known["latency_p50"]) == (0.0, 0.0)
-    assert (values["no_completions"], known["no_completions"]) == (1.0, 1.0)
-    assert found["known"][0, :-1].sum() == 0  # a step without a sample says nothing, not even "no completions"
-    assert found["values"][0, :-1].sum() == 0
+    window = np.full((4, 30, len(fields)), 3.0, np.float32)
+    window[:, :, fields.index("active_nodes")] = 5.0
+    state = np.full((4, cf.STATE_SIZE), np.nan, np.float32)
+    found = run(build(recipe, fields, 30), window=window, time=np.zeros((4, 30)), state_in=state)
+    row = dict(zip(fields, found["expected"][0], strict=True))
+    assert row["queue_depth"] == pytest.approx(3.0, rel=1e-5)
+    assert row["latency_p99"] == pytest.approx(3.0, rel=1e-5)
+    assert (row["active_nodes"], row["leader_changes"]) == (5.0, 0.0)
 
 
-def test_autoencoder_score_is_finite_whatever_is_missing(
-    consensus: StreamDefinition, autoencoder: tuple[rnn.Params, ae.Constants]
-) -> None:
-    window, time = windows(consensus, consensus.field_names)
+def test_consensus_is_finite_whatever_is_missing(consensus: StreamDefinition, recipe: Recipe) -> None:
+    window, time = windows(consensus, consensus.field_names, 8)
     window[1] = np.nan
     window[2, :, :9] = np.nan
     window[3, :, 3] = 1e30
-    found = run(ae.build(*autoencoder, consensus.field_names, 30), window=window, time=time)
-    assert np.isfinite(found["score"]).all()
-    assert found["score"][1] == 0.0
+    state = memory(8)
+    found = run(build(recipe, consensus.field_names, 30), window=window, time=time, state_in=state)
+    for name in ("score", "kind", "state_out"):
+        assert np.isfinite(found[name]).all(), name
+    assert not np.isinf(found["expected"]).any()
 
 
-def test_autoencoder_contribution_names_the_field_that_moved(
-    consensus: StreamDefinition, autoencoder: tuple[rnn.Params, ae.Constants]
+def test_consensus_contribution_names_the_field_that_moved(consensus: StreamDefinition, recipe: Recipe) -> None:
+    fields = consensus.field_names
+    window = np.full((4, 30, len(fields)), 5.0, np.float32)
+    window[:, :, fields.index("active_nodes")] = 9.0
+    window[:, :, fields.index("leader_changes")] = 0.0
+    window[1, -4:, fields.index("latency_p99")] = 1e5
+    window[2, -4:, fields.index("active_nodes")] = 6.0
+    model = build(replace(recipe, suspicion=1e6), fields, 30, explain=True)  # so that the surprise tells
+    state = np.full((4, cf.STATE_SIZE), np.nan, np.float32)
+    share = run(model, window=window, time=np.zeros((4, 30)), state_in=state)["contribution"]
+    np.testing.assert_allclose(share[1:3].sum(axis=1), 1.0, atol=1e-5)
+    assert fields[int(share[1].argmax())] == "latency_p99"
+    assert fields[int(share[2].argmax())] == "active_nodes"
+    np.testing.assert_allclose(share[0], 0.0, atol=1e-6)
+
+
+def test_consensus_contribution_of_the_network_is_what_the_suspicion_would_lose(
+    consensus: StreamDefinition, recipe: Recipe
 ) -> None:
     fields = consensus.field_names
-    window = np.full((2, 30, len(fields)), 5.0, np.float32)
-    window[:, :, fields.index("active_nodes")] = 9.0
-    window[0, -4:, fields.index("latency_p99")] = 1e5
-    window[1, -4:, fields.index("latency_p50")] = np.nan
-    params, constants = autoencoder
-    constants = replace(constants, center=np.zeros_like(constants.center))
-    model = ae.build(params, constants, fields, 30, explain=True)
-    found = run(model, window=window, time=np.zeros((2, 30)))
-    share = found["contribution"]
-    np.testing.assert_allclose(share.sum(axis=1), 1.0, atol=1e-5)
-    assert fields[int(share[0].argmax())] == "latency_p99"
-    assert share[1, fields.index("latency_p50")] > 0
+    window, time = windows(consensus, fields, 8)
+    state = memory(8)
+    features = run(cf.features_model(fields, 30), window=window, state_in=state)["features"]
+    model = build(replace(recipe, surprise=1e6), fields, 30, explain=True)
+    share = run(model, window=window, time=time, state_in=state)["contribution"]
+    whole = classifier.suspicion(classifier.probabilities(recipe.params, features))
+    lost = np.zeros_like(share)
+    for i, field in enumerate(fields):
+        names = [name.split(" ")[0] for name in cf.FEATURES]
+        without = features * np.array([BLAMED.get(name, name) != field for name in names], np.float32)
+        lost[:, i] = np.maximum(whole - classifier.suspicion(classifier.probabilities(recipe.params, without)), 0.0)
+    np.testing.assert_allclose(share, lost / np.maximum(lost.sum(axis=1, keepdims=True), 1e-12), atol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,26 @@
+"""Signed commands: what may be commanded, by whom, and why one is refused.
+
+Here belongs what decides about a record of `dwcp.control` from its bytes, headers and timestamp alone. How records come
+is `dwcp_stream.kafka.control`'s, and what a command does in a worker `topologies.control`'s.
+"""
+
+from dwcp_stream.control.commands import Action, Command, Promote, Rollback, SetLogLevel
+from dwcp_stream.control.signing import HEADER_KEY, HEADER_SIGNATURE, Signed, sign
+from dwcp_stream.control.verifier import EVERYONE, REFUSED, Received, Verdict, Verifier
+
+__all__ = [
+    "EVERYONE",
+    "HEADER_KEY",
+    "HEADER_SIGNATURE",
+    "REFUSED",
+    "Action",
+    "Command",
+    "Promote",
+    "Received",
+    "Rollback",
+    "SetLogLevel",
+    "Signed",
+    "Verdict",
+    "Verifier",
+    "sign",
+]

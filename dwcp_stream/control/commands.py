@@ -1,0 +1,61 @@
+"""What can be commanded: one type per action, in an envelope that says who, to whom, in which order, until when."""
+
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._*-]+$")]
+Version = Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
+
+
+class Promote(msgspec.Struct, frozen=True, tag_field="do", tag="promote", forbid_unknown_fields=True):
+    """Make a version champion."""
+
+    model: Name
+    version: Version
+    standing: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"promote {self.model} {self.version}"
+
+
+class Rollback(msgspec.Struct, frozen=True, tag_field="do", tag="rollback", forbid_unknown_fields=True):
+    """Make last_good champion again in the place of `version`, which has to be champion."""
+
+    model: Name
+    version: Version
+    standing: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"rollback {self.model} {self.version}"
+
+
+class SetLogLevel(msgspec.Struct, frozen=True, tag_field="do", tag="log_level", forbid_unknown_fields=True):
+    """Write log messages from this level on."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    standing: ClassVar[bool] = True
+    """A worker that starts later obeys it too, as long as it is in the topic."""
+
+    def __str__(self) -> str:
+        return f"log-level {self.level}"
+
+
+Action = Promote | Rollback | SetLogLevel
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An action and what makes it safe to obey; the signature is over the bytes of exactly this, as they were sent.
+
+    `key_id` says whose key has signed. `audience` is `*`, an `app_id`, that with a stream's name (its consumer group),
+    or an `instance_id`. `sequence` grows from command to command of a key to an audience. `not_after` is compared with
+    the time at which the broker appended the record.
+    """
+
+    key_id: Name
+    audience: Name
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+    not_after: Annotated[datetime, msgspec.Meta(tz=True)]
+    action: Action
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""

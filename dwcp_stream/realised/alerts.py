@@ -1,0 +1,127 @@
+"""Precision and recall of alerts, from what operators said of them."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from math import nan, sqrt
+from typing import Any
+
+from dwcp_stream.events import Alert
+from dwcp_stream.realised.feedback import Feedback, milliseconds
+
+Z95 = 1.959963984540054
+"""Quantile .975 of the normal distribution."""
+
+
+def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Return the interval of a share, at most 0 to 1; NaN for n = 0.
+
+    Source: E. B. Wilson: Probable inference, the law of succession, and statistical inference. JASA 22 (1927), 209-212.
+
+    Examples
+    --------
+    >>> [round(bound, 3) for bound in wilson(15, 16)]
+    [0.717, 0.989]
+    """
+    if not n:
+        return nan, nan
+    share, extra = successes / n, z * z / n
+    middle = (share + extra / 2) / (1 + extra)
+    half = z * sqrt(share * (1 - share) / n + extra / (4 * n)) / (1 + extra)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(slots=True)
+class _Episode:
+    """One alert from firing to resolved; `version` is the one that fired."""
+
+    stream: str
+    model: str
+    version: int
+    starts: float
+
+
+class AlertLedger:
+    """Takes alerts and feedback, in any order, repeated ones once.
+
+    Precision and recall are those of what was judged: nobody has looked at the others, and whoever judges only what
+    looks wrong makes it too low.
+    """
+
+    def __init__(self) -> None:
+        self._episodes: dict[tuple[str | int, ...], _Episode] = {}
+        self._said: dict[tuple[str | int, ...], Feedback] = {}
+
+    def alert(self, alert: Alert) -> None:
+        """Take a transition of an alert; ValueError if `startsAt` is no time."""
+        begin = datetime.fromisoformat(alert.starts_at)
+        key = alert.fingerprint, milliseconds(begin)
+        if alert.action == "firing" or key not in self._episodes:
+            self._episodes[key] = _Episode(alert.stream, alert.model, alert.model_version, begin.timestamp())
+
+    def feedback(self, feedback: Feedback) -> None:
+        """Take a judgement; the last one about the same counts."""
+        before = self._said.get(feedback.about)
+        if before is None or before.said_at <= feedback.said_at:
+            self._said[feedback.about] = feedback
+
+    def over(self, seconds: float) -> list[dict[str, Any]]:
+        """Return a row for each stream, model and version, of the alerts of the newest `seconds` of the stream.
+
+        `alerts` began then; of these `true` and `false` were judged so, and `precision` is the share of true ones with
+        its interval. `missed` is what was said of the model, or of the stream with no model named, in that time;
+        `recall` is `true / (true + missed)`, and what was missed counts for the version of the newest alert before it.
+        """
+        newest: dict[str, float] = {}
+        for episode in self._episodes.values():
+            newest[episode.stream] = max(newest.get(episode.stream, episode.starts), episode.starts)
+        for said in self._said.values():
+            if said.verdict == "missed":
+                newest[said.stream] = max(newest.get(said.stream, -1e18), said.starts_at.timestamp())
+        counts: dict[tuple[str, str, int], dict[str, int]] = defaultdict(
+            lambda: dict.fromkeys(("alerts", "true", "false", "missed"), 0)
+        )
+        for key, episode in self._episodes.items():
+            if episode.starts > newest[episode.stream] - seconds:
+                line = counts[episode.stream, episode.model, episode.version]
+                line["alerts"] += 1
+                judged = self._said.get(key)
+                if judged is not None:
+                    line[judged.verdict] += 1
+        for said in self._said.values():
+            if said.verdict == "missed" and said.starts_at.timestamp() > newest[said.stream] - seconds:
+                for line_key in self._missed_by(said):
+                    counts[line_key]["missed"] += 1
+        return [_row(*key, line) for key, line in sorted(counts.items())]
+
+    @property
+    def unknown(self) -> int:
+        """Judgements of alerts that were not seen."""
+        return sum(key not in self._episodes for key, said in self._said.items() if said.verdict != "missed")
+
+    def _missed_by(self, said: Feedback) -> list[tuple[str, str, int]]:
+        """Return the lines that missed it: the named model, or each of the stream's, at the version of that time."""
+        at = said.starts_at.timestamp()
+        latest: dict[str, tuple[bool, float, int]] = {}
+        for episode in self._episodes.values():
+            if episode.stream == said.stream and said.model in ("", episode.model):
+                # Of the alerts before the trouble the newest tells the version, else the first one after it.
+                rank = (episode.starts <= at, episode.starts if episode.starts <= at else -episode.starts)
+                latest[episode.model] = max(latest.get(episode.model, (False, -1e18, 0)), (*rank, episode.version))
+        if not latest:
+            return [(said.stream, said.model, 0)]
+        return [(said.stream, model, version) for model, (_, _, version) in latest.items()]
+
+
+def _row(stream: str, model: str, version: int, line: dict[str, int]) -> dict[str, Any]:
+    judged, real = line["true"] + line["false"], line["true"] + line["missed"]
+    return {
+        "stream": stream,
+        "model": model,
+        "version": version,
+        **line,
+        "precision": line["true"] / judged if judged else nan,
+        "precision_interval": wilson(line["true"], judged),
+        "recall": line["true"] / real if real else nan,
+        "recall_interval": wilson(line["true"], real),
+    }

@@ -1,0 +1,70 @@
+"""Adds up realised errors over hours and days, by model version, arm, horizon and target."""
+
+from collections import defaultdict
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from dwcp_stream.events import Accuracy
+from dwcp_stream.forecasts import statistics
+
+
+class Line(NamedTuple):
+    """What errors are told apart by."""
+
+    stream: str
+    model: str
+    version: int
+    arm: str
+    horizon: int
+    target: str
+
+
+class ForecastLedger:
+    """Takes the messages of `dwcp.accuracy`, in any order, repeated ones once.
+
+    Time is that of the forecasts' targets: the newest bucket of a stream is its now, so a replayed week reads like a
+    live one.
+
+    Parameters
+    ----------
+    longest
+        Seconds before a stream's newest bucket that can be asked for; what is older is not kept.
+    """
+
+    def __init__(self, longest: float = 86_400.0) -> None:
+        self._longest = longest
+        self._parts: dict[str, dict[str, tuple[float, Accuracy]]] = defaultdict(dict)
+        self._newest: dict[str, float] = {}
+
+    def add(self, event_id: str, part: Accuracy) -> None:
+        """Take a message; `event_id` is its `ce_id`.
+
+        Raises
+        ------
+        ValueError
+            If it has no id, or its bucket's end is no time.
+        """
+        if not event_id:
+            raise ValueError("a part of a bucket without its id may be a repeat")
+        end = datetime.fromisoformat(part.bucket_end).timestamp()
+        newest = self._newest[part.stream] = max(self._newest.get(part.stream, end), end)
+        if end > newest - self._longest:
+            self._parts[part.stream][event_id] = end, part
+
+    def over(self, seconds: float) -> list[dict[str, Any]]:
+        """Return a row for each line: its names, and what `statistics` says of the newest `seconds` of its stream.
+
+        Raises
+        ------
+        ValueError
+            If so much is not kept.
+        """
+        if seconds > self._longest:
+            raise ValueError(f"only {self._longest:g} s are kept, not {seconds:g}")
+        lines: dict[Line, list[Accuracy]] = defaultdict(list)
+        for stream, parts in self._parts.items():
+            for end, part in parts.values():
+                if end > self._newest[stream] - seconds:
+                    line = Line(stream, part.model, part.version, part.arm, part.horizon, part.target)
+                    lines[line].append(part)
+        return [{**line._asdict(), **statistics(lines[line])} for line in sorted(lines)]

@@ -1,0 +1,167 @@
+"""Realised accuracy: what is added up, over which time, and what feedback makes of alerts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from math import isnan
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from dwcp_stream.alerts.identity import fingerprint
+from dwcp_stream.events import Accuracy, Alert, rfc3339
+from dwcp_stream.realised import AlertLedger, Feedback, ForecastLedger, build_feedback, wilson
+
+SAID = datetime(2026, 1, 1, tzinfo=UTC)
+BEGIN = 1_700_000_100.0  # a multiple of 300
+
+
+def part(bucket: int = 0, **values) -> Accuracy:
+    known = {
+        "stream": "link", "model": "m", "version": 1, "arm": "champion", "horizon": 1, "target": "rtt", "partition": 0,
+        "bucket_start": rfc3339(BEGIN + bucket * 300), "bucket_end": rfc3339(BEGIN + (bucket + 1) * 300),
+        "event_time": rfc3339(BEGIN), "n": 10, "abs_error": 5.0, "sq_error": 4.0, "error": -5.0, "ape": 1.0,
+        "ape_n": 10,
+        "persistence_n": 10, "persistence_abs_error": 10.0, "paired_abs_error": 5.0, "pinball": 3.0, "covered": 8,
+        "covered_raw": 7, "missed": 1,
+    }  # fmt: skip
+    return Accuracy(**known | values)
+
+
+def test_parts_add_up_by_line_and_a_repeat_counts_once():
+    ledger = ForecastLedger()
+    ledger.add("a", part())
+    ledger.add("a", part())
+    ledger.add("b", part(partition=1, abs_error=15.0))
+    ledger.add("c", part(version=2, covered=10))
+    ledger.add("d", part(arm="shadow"))
+    rows = ledger.over(3600)
+    assert [(r["version"], r["arm"], r["n"]) for r in rows] == [
+        (1, "champion", 20),
+        (1, "shadow", 10),
+        (2, "champion", 10),
+    ]
+    assert rows[0]["mae"] == 1.0
+    assert rows[0]["bias"] == -0.5
+    assert rows[0]["skill"] == 0.5
+    assert rows[0]["missed"] == 2
+    assert rows[2]["coverage"] == 1.0
+
+
+def test_an_hour_ends_with_the_newest_bucket_of_the_stream_itself():
+    ledger = ForecastLedger()
+    for bucket in range(288 + 12):
+        ledger.add(f"link {bucket}", part(bucket))
+    ledger.add("node", part(-10_000, stream="other"))
+    hours = {(r["stream"], r["n"]) for r in ledger.over(3600)}
+    assert hours == {("link", 120), ("other", 10)}
+    assert {(r["stream"], r["n"]) for r in ledger.over(86_400)} == {("link", 2880), ("other", 10)}
+    with pytest.raises(ValueError, match="kept"):
+        ledger.over(86_401)
+
+
+@given(st.permutations(range(30)), st.integers(1, 30))
+def test_order_does_not_matter(order, span):
+    ledger, sorted_ = ForecastLedger(9000), ForecastLedger(9000)
+    for bucket in order:
+        ledger.add(str(bucket), part(bucket))
+    for bucket in sorted(order):
+        sorted_.add(str(bucket), part(bucket))
+    assert ledger.over(span * 300) == sorted_.over(span * 300)
+    assert ledger.over(span * 300)[0]["n"] == 10 * span
+
+
+# --- alerts ---------------------------------------------------------------------------------------------
+
+
+def alert(number: int, action: str = "firing", **values) -> Alert:
+    known = {
+        "labels": {}, "annotations": {}, "starts_at": rfc3339(BEGIN + number * 60), "action": action, "reason": "",
+        "fingerprint": fingerprint("a", "node", f"n{number}", "m"), "severity": "warning", "score": 2.0, "kind": None,
+        "state": "scored", "fields": [], "stream": "node", "entity": f"n{number}", "model": "m", "model_version": 1,
+        "event_time": rfc3339(BEGIN + number * 60),
+    }  # fmt: skip
+    return Alert(**known | values)
+
+
+def said(verdict: str, about: Alert, later: float = 0.0) -> Feedback:
+    return Feedback(
+        verdict=verdict, stream=about.stream, entity=about.entity, model=about.model, fingerprint=about.fingerprint,
+        starts_at=datetime.fromisoformat(about.starts_at), said_at=SAID + timedelta(seconds=later),
+    )  # fmt: skip
+
+
+def missed(number: int, model: str = "m") -> Feedback:
+    at = datetime.fromtimestamp(BEGIN + number * 60, UTC)
+    return Feedback(verdict="missed", stream="node", entity="x", model=model, starts_at=at, said_at=at)
+
+
+def test_precision_and_recall_of_what_was_judged():
+    ledger = AlertLedger()
+    for number in range(10):
+        ledger.alert(alert(number))
+        ledger.alert(alert(number, "resolved"))
+    for number in range(6):
+        ledger.feedback(said("true" if number < 4 else "false", alert(number)))
+    ledger.feedback(missed(5))
+    (row,) = ledger.over(3600)
+    assert (row["alerts"], row["true"], row["false"], row["missed"]) == (10, 4, 2, 1)
+    assert row["precision"] == pytest.approx(4 / 6)
+    assert row["recall"] == pytest.approx(4 / 5)
+    assert row["precision_interval"] == wilson(4, 6)
+    assert ledger.unknown == 0
+
+
+def test_the_last_word_counts_in_whatever_order_it_comes():
+    words = [said("true", alert(1), 1.0), said("false", alert(1), 2.0), said("true", alert(1), 0.5)]
+    for order in (words, words[::-1], words[1:] + words[:1]):
+        ledger = AlertLedger()
+        for word in order:
+            ledger.feedback(word)
+        ledger.alert(alert(1))
+        (row,) = ledger.over(3600)
+        assert (row["true"], row["false"]) == (0, 1)
+
+
+def test_versions_are_apart_and_what_was_missed_belongs_to_the_one_of_its_time():
+    ledger = AlertLedger()
+    ledger.alert(alert(0))
+    ledger.alert(alert(20, model_version=2))
+    ledger.alert(alert(20, "escalated", model_version=3))  # the version that fired is the alert's
+    for number in (10, 25, -5):
+        ledger.feedback(missed(number, model=""))
+    rows = {row["version"]: row["missed"] for row in ledger.over(86_400)}
+    assert rows == {1: 2, 2: 1}
+
+
+def test_nothing_is_made_up_where_nothing_was_said():
+    ledger = AlertLedger()
+    ledger.alert(alert(0))
+    (row,) = ledger.over(3600)
+    assert isnan(row["precision"])
+    assert isnan(row["recall"])
+    ledger = AlertLedger()
+    ledger.feedback(said("true", alert(3)))
+    assert ledger.unknown == 1
+    assert ledger.over(3600) == []
+    ledger.feedback(missed(1))
+    (row,) = ledger.over(3600)
+    assert (row["version"], row["recall"]) == (0, 0.0)
+
+
+def test_feedback_is_strict():
+    _, value = build_feedback(said("true", alert(0)))
+    assert msgspec.json.decode(value, type=Feedback) == said("true", alert(0))
+    for old, new in ((b'"true"', b'"maybe"'), (b'"said_at"', b'"said"'), (b"Z", b"")):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(value.replace(old, new), type=Feedback)
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_is_that_of_scipy(counts):
+    k, n = counts
+    wanted = binomtest(k, n).proportion_ci(0.95, "wilson")
+    assert wilson(k, n) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
