@@ -42,7 +42,8 @@ def judge_forecaster(
     dict
         `forecasts`: a list with horizon, target, n, mae, pinball, coverage, mae and skill per simple forecast, the
         same per peer, `intervals`, `comparison` with the best of the others, and `entities`: how many there are, how
-        many are better forecast by their last value, and which is worst; `resampling`; with peers `peers`.
+        many are better forecast by their last value, and which is worst; `repeating`, the entities that got their last
+        value as forecast in most of their rows; `resampling`; with peers `peers`.
 
     Raises
     ------
@@ -74,6 +75,7 @@ def judge_forecaster(
                 {"horizon": horizon, "target": target}
                 | _figures(truth, quantiles[:, i, j], simple, others.get((horizon, target), {}), draws)
                 | {"entities": _by_entity(grid, ends, truth - quantiles[:, i, j, 1], truth - held[ends, j])}
+                | {"repeating": _repeating(grid, ends, quantiles[:, i, j, 1], held[ends, j])}
             )
     said = {}
     if fitting is not None:
@@ -187,6 +189,15 @@ def _by_entity(grid: Grid, ends: Ints, ours: Floats, last: Floats) -> dict[str, 
     worst = int(there[skills.argmin()])
     found = {"count": len(there), "worse": int((skills < 0).sum())}
     return plain({**found, "worst": grid.entities[worst], "worst_skill": float(skills.min())})
+
+
+def _repeating(grid: Grid, ends: Ints, made: Floats, held: Floats) -> list[str]:
+    """Names of the entities whose forecasts [N] are the values held at their rows [N], most of the time."""
+    known = np.isfinite(made) & np.isfinite(held)
+    same = known & np.isclose(made, held, rtol=1e-5, atol=0.0)  # a value seen as a logarithm comes back a little off
+    size = len(grid.entities)
+    rows, repeated = (np.bincount(grid.entity[ends[mask]], minlength=size) for mask in (known, same))
+    return [grid.entities[e] for e in np.flatnonzero(2 * repeated > np.maximum(rows, 1))]
 
 
 def _drawn(values: Floats, draws: Resampling) -> Floats:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dwcp_stream.registry import ModelRepository, make_golden
 from dwcp_stream.registry.card import TrainingData, measure, write_card
 from dwcp_stream.registry.files import CARD
-from dwcp_stream.registry.manifest import build_manifest
+from dwcp_stream.registry.manifest import Manifest, build_manifest
 from dwcp_stream.streams import schema_hash
 from dwcp_stream.streams.definition import Field, StreamDefinition
 from dwcp_stream.training.data_facts import file_hash, training_data
@@ -105,6 +105,14 @@ def data_hash(files: Sequence[Path]) -> str:
     for path in files:
         whole.update(bytes.fromhex(file_hash(path)))
     return whole.hexdigest()
+
+
+def trained_on(manifest: Manifest, files: Sequence[Path]) -> list[str]:
+    """Names of the files that a version was trained on: all if the hash is that of its data, else by their names."""
+    if files and manifest.data_sha256 == data_hash(files):
+        return [path.name for path in files]
+    words = {Path(word).name for word in manifest.command.split()}
+    return [path.name for path in files if path.name in words]
 
 
 def publish(candidate: Candidate, job: Job, repository: ModelRepository) -> int:
