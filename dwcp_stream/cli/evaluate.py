@@ -81,8 +81,9 @@ def command(
     Detectors: events found, false alarms per hour, delay, ROC AUC, average precision and VUS-PR per row, range F1,
     beside the trivial rules of the stream, and by cause where a column names them. Rows with x_recovery = 1 count
     neither way. Forecasters: MAE, pinball loss and coverage of the 80 % interval by horizon and target, and skill over
-    repeating the last value. Figures have 95 % intervals; a difference counts only outside its own. The score is
-    judged, not the alert policy: use `backtest` to see alerts.
+    repeating the last value; `repeating` counts the entities for which the model repeats it (--json names them).
+    Figures have 95 % intervals; a difference counts only outside its own. The score is judged, not the alert policy:
+    use `backtest` to see alerts. Files that the model was trained on are named, as its figures flatter there.
 
     --peers adds, by task: River's HalfSpaceTrees, PCA and PyOD's ECOD, COPOD and IForest; logistic regression and
     HistGradientBoosting on the newest row; least squares on past rows and AutoETS. PyOD and statsforecast are used if
@@ -98,7 +99,7 @@ def command(
     from dwcp_stream.training.forecast_judging import judge_forecaster
     from dwcp_stream.training.judging import Options, judge_detector
     from dwcp_stream.training.peers.fitting import first_halves, own_files
-    from dwcp_stream.training.publish import data_hash
+    from dwcp_stream.training.publish import trained_on
 
     if train_files and not peers:
         raise click.UsageError("--train says what to fit peers on: give --peers too")
@@ -125,8 +126,8 @@ def command(
                 if model.task == "forecast"
                 else judge_detector(model, grid, name, done, plots, options)
             )
-        seen = model.manifest.data_sha256 == data_hash((*files, *more_files))
-        result = {"model": model.name, "version": model.version, "task": model.task, "trained_on_these": seen, **judged}
+        seen = trained_on(model.manifest, (*files, *more_files))
+        result = {"model": model.name, "version": model.version, "task": model.task, "trained_on": seen, **judged}
         if folder is not None and plots is not None:
             version = repository.root / model.name / str(model.version)
             words = _command_line(model.name, which, label, cause, seed, entity, peers=peers)

@@ -161,14 +161,14 @@ def _trained(manifest: Manifest, data: TrainingData | None) -> str:
 
 
 def _good(found: Sequence[Figure], metrics: Mapping[str, Any]) -> str:
-    better = sorted((f for f in found if f.gain > 0), key=lambda f: -f.gain)[:SHOWN]
+    better = sorted((f for f in found if (f.gain or 0.0) > 0), key=lambda f: -(f.gain or 0.0))[:SHOWN]
     lines = [f"- {f.where}: {f.name} {_cell(f.own)}, beside {_cell(f.best)} of {f.best_name}." for f in better]
     lines += [f"- {g.where}: most of {g.best[0]} ({g.best[1]:.0%})." for g in groups(metrics)]
     return "\n".join(lines) or "Nothing that a simpler way does not do as well on these data."
 
 
 def _bad(found: Sequence[Figure], metrics: Mapping[str, Any], report: str) -> str:
-    worse = sorted((f for f in found if f.gain <= 0), key=lambda f: f.gain)
+    worse = sorted((f for f in found if f.gain is not None and f.gain <= 0), key=lambda f: f.gain or 0.0)
     lines = [
         f"- {f.where}: {f.name} {_cell(f.own)} is no better than {_cell(f.best)} of {f.best_name}."
         for f in worse[:SHOWN]

@@ -14,8 +14,14 @@ NAMES: Final = {
     "vus_pr": ("VUS-PR", 1),
     "recall_at_5_percent_fpr": ("recall at 5 % FPR", 1),
     "mae": ("mean absolute error", -1),
+    "found": ("share of events found", 1),
+    "incident_recall": ("share of incidents found", 1),
+    "false_alarms_per_hour": ("false alarms an hour", -1),
+    "false_alarms_per_node_day": ("false alarms a node and day", -1),
 }
 """Figures that a card shows: what they are called, and whether more is better."""
+TRADED: Final = frozenset({"found", "incident_recall", "false_alarms_per_hour", "false_alarms_per_node_day"})
+"""Figures that a threshold trades for each other: by one alone nothing is good or bad."""
 AIMED, ALLOWED = 0.8, 0.05
 """Share of actuals that an interval of q10 to q90 should hold, and how far off is worth a word."""
 
@@ -33,7 +39,8 @@ class Figure:
     best_name
         Whose that is.
     gain
-        How much better the model is, as a share of the best other's distance from perfect; negative: worse.
+        How much better the model is, as a share of the best other's distance from perfect; negative: worse. None for a
+        figure that is traded for another.
     """
 
     where: str
@@ -42,7 +49,7 @@ class Figure:
     rule: float | None
     best: float
     best_name: str
-    gain: float
+    gain: float | None
 
 
 @dataclass(frozen=True)
@@ -59,15 +66,27 @@ def figures(metrics: Mapping[str, Any]) -> list[Figure]:
     found = []
     for where, own, others in _compared(metrics):
         for key, (name, sign) in NAMES.items():
-            values = {n: float(v[key]) for n, v in others.items() if isinstance(v.get(key), int | float)}
-            if not isinstance(own.get(key), int | float) or not values:
+            values = {n: value for n, v in others.items() if (value := _number(v, key)) is not None}
+            mine = _number(own, key)
+            if mine is None or not values:
                 continue
             best = max(values, key=lambda n: sign * values[n])
-            mine, its = float(own[key]), values[best]
+            its = values[best]
             room = 1.0 - its if sign > 0 else its
-            gain = sign * (mine - its) / max(room, 1e-12)
+            gain = None if key in TRADED else sign * (mine - its) / max(room, 1e-12)
             found.append(Figure(where, name, mine, next(iter(values.values())), its, best, gain))
     return found
+
+
+def _number(numbers: Mapping[str, Any], key: str) -> float | None:
+    """Return a figure as a number; events found as a share of the events."""
+    value = numbers.get(key)
+    if not isinstance(value, int | float):
+        return None
+    if key != "found":
+        return float(value)
+    events = numbers.get("events")
+    return value / events if isinstance(events, int) and events else None
 
 
 def groups(metrics: Mapping[str, Any]) -> list[Groups]:

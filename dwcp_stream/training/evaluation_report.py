@@ -15,6 +15,7 @@ HOW_DETECTORS = """An event is found if a scored row inside it is over 1. Alarm 
 false alarm. ROC AUC, AP (average precision) and VUS-PR (buffers of up to 20 rows, mean over entities) are per row.
 Range F1 is that of Tatbul et al. (2018) at the threshold, flat and with reciprocal cardinality. Brackets hold 95 %
 intervals: of the events found that of Wilson, of false alarms exact Poisson limits, else from the draws below."""
+HOW_REPEATING = "`repeating` counts the entities that got their last value as the forecast in most of their rows."
 HOW_PEERS = """Peers that need no labels are fitted on rows without a label of a fault; a thousandth of these rows is
 over their thresholds. Classifiers have thresholds from parts of their rows that they were not fitted on."""
 HOW_FORECASTS = """MAE and pinball are in the target's unit; coverage is the share of actuals in [q10, q90], aimed at
@@ -34,7 +35,8 @@ def summary(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[Row]]]
 
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Return what is to be said of one model's result in words."""
-    said = ["These are the files that the model was trained on: its figures flatter."] * result["trained_on_these"]
+    seen = ", ".join(result["trained_on"])
+    said = [f"The model was trained on {seen}, or on files of these names: its figures flatter."] if seen else []
     peers = result.get("peers")
     if peers:
         said.append(f"Peers: {', '.join(peers['names']) or 'none'}; {peers['said']}.")
@@ -60,8 +62,8 @@ def write_report(result: Mapping[str, Any], files: Sequence[Path], command: str,
     Parameters
     ----------
     result
-        Of `judging` or `forecast_judging`, with `model`, `version`, `task`, and `trained_on_these`: whether the files
-        are those that it was trained on.
+        Of `judging` or `forecast_judging`, with `model`, `version`, `task`, and `trained_on`: names of
+        files that it was trained on.
     files
         All files that were read, those to fit peers on too.
     command
@@ -70,7 +72,7 @@ def write_report(result: Mapping[str, Any], files: Sequence[Path], command: str,
         Names of the pictures beside it.
     """
     hashes = table(("file", "SHA-256"), [(path.name, file_hash(path)) for path in files])
-    how = HOW_FORECASTS if "forecasts" in result else HOW_DETECTORS
+    how = f"{HOW_FORECASTS}\n{HOW_REPEATING}" if "forecasts" in result else HOW_DETECTORS
     how += f"\n\n{HOW_PEERS}" if "peers" in result and "detectors" in result else ""
     tables = {heading: table(header, rows) for heading, header, rows in summary(result)}
     first = next(iter(tables))
@@ -137,6 +139,7 @@ def _forecasts(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[Row
                 *map(_short, skills),
                 *_best(row["comparison"]),
                 _entities(row["entities"]),
+                str(len(row["repeating"])),
             ]
         )
         for name, found in {**row["simple"], **row.get("peers", {})}.items():
@@ -146,7 +149,7 @@ def _forecasts(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[Row
             numbers = [_short(asked["mae"]), _short(asked["skill"])]
             note = f"at {asked['n']} rows, where the model has {_short(asked['model_mae'])}"
             others.append([str(row["horizon"]), row["target"], "AutoETS", *numbers, note])
-    header += ["best of the others", "skill over it", "verdict", "entities worse than their last value"]
+    header += ["best of the others", "skill over it", "verdict", "entities worse than their last value", "repeating"]
     tables = [("Figures", header, errors)]
     if "peers" in result:
         tables.append(

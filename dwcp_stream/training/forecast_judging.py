@@ -1,7 +1,7 @@
 """Judging a published forecaster on files: errors by horizon and target beside those of simple and other forecasts.
 
-Every error has an interval, and the model's median is compared with the best of the others on the rows that both
-have, by draws of the same rows.
+Every error has an interval, and the model's median is compared with the best of the others on the rows that have all
+forecasts, by draws of the same rows.
 """
 
 from collections.abc import Mapping
@@ -42,8 +42,8 @@ def judge_forecaster(
     dict
         `forecasts`: a list with horizon, target, n, mae, pinball, coverage, mae and skill per simple forecast, the
         same per peer, `intervals`, `comparison` with the best of the others, and `entities`: how many there are, how
-        many are better forecast by their last value, and which is worst; `repeating`: those that got the last value
-        as their forecast in most of their rows; `resampling`; with peers `peers`.
+        many are better forecast by their last value, and which is worst; `repeating`, the entities that got their last
+        value as forecast in most of their rows; `resampling`; with peers `peers`.
 
     Raises
     ------
@@ -63,8 +63,7 @@ def judge_forecaster(
         if not len(ends):
             raise PayloadError("no window to judge has a target", remedy="Give longer histories")
     group = grid.source[ends] * (len(grid.entities) + 1) + grid.entity[ends]
-    reach = grid.stream.window + max(model.horizons)
-    draws = resampling(group, np.full(len(ends), -1), reach, options.seed)
+    draws = resampling(group, np.full(len(ends), -1), max(grid.stream.window, *model.horizons), options.seed)
     held, others = held_values(grid, actual), _peers(fitting, model, grid, ends)
     results = []
     for i, horizon in enumerate(model.horizons):
@@ -133,7 +132,7 @@ def _figures(
         "mae": error,
         "pinball": pinball(truth, made),
         "coverage": coverage(truth, made[:, 0], made[:, 2]),
-        "simple": {n: {"mae": (e := _mean(np.abs(truth - f))), "skill": skill(error, e)} for n, f in simple.items()},
+        "simple": {name: _beside(middle, np.abs(truth - forecast)) for name, forecast in simple.items()},
         "intervals": {
             name: percentile(_drawn(values, draws))
             for name, values in (("mae", middle), ("coverage", inside), ("pinball", _pinballs(truth, made)))
@@ -141,9 +140,7 @@ def _figures(
     }
     whole, asked = {n: f for n, f in peers.items() if n != "AutoETS"}, peers.get("AutoETS")
     if peers:
-        found["peers"] = {
-            n: {"mae": (e := _mean(np.abs(truth - f))), "skill": skill(error, e)} for n, f in whole.items()
-        }
+        found["peers"] = {name: _beside(middle, np.abs(truth - forecast)) for name, forecast in whole.items()}
     if asked is not None and (rows := np.isfinite(asked + middle)).sum() >= ENOUGH:
         # it is asked at few rows, so the model is judged on the same ones
         its, ours = float(np.abs(truth - asked)[rows].mean()), float(middle[rows].mean())
@@ -152,21 +149,27 @@ def _figures(
     return plain(found)
 
 
+def _beside(ours: Floats, its: Floats) -> dict[str, float]:
+    """Mean of another forecast's errors [N], and the model's skill over it on the rows that both have."""
+    both = np.isfinite(ours + its)
+    return {"mae": _mean(its), "skill": skill(_mean(ours[both]), _mean(its[both]))}
+
+
 def _compared(truth: Floats, middle: Floats, others: Mapping[str, Floats], draws: Resampling) -> dict[str, Any] | None:
-    """Skill over the best of the others, on the rows that both have."""
-    errors = {name: np.abs(truth - forecast) for name, forecast in others.items()}
-    means = {name: _mean(error) for name, error in errors.items()}
-    known = {name: value for name, value in means.items() if np.isfinite(value)}
-    if not known:
+    """Skill over the best of the others, on the rows that have all forecasts."""
+    errors = {name: error for name, f in others.items() if np.isfinite(error := np.abs(truth - f)).any()}
+    if not errors:
         return None
-    best = min(known, key=lambda name: known[name])
-    both = np.isfinite(middle + errors[best])
-    ours, its = np.where(both, middle, np.nan), np.where(both, errors[best], np.nan)
+    common = np.isfinite(np.sum([middle, *errors.values()], axis=0))
+    ours = np.where(common, middle, np.nan)
+    theirs = {name: np.where(common, error, np.nan) for name, error in errors.items()}
+    best = min(theirs, key=lambda name: np.nan_to_num(_mean(theirs[name]), nan=np.inf))
     with np.errstate(divide="ignore", invalid="ignore"):
-        interval = percentile(1.0 - _drawn(ours, draws) / _drawn(its, draws))
+        interval = percentile(1.0 - _drawn(ours, draws) / _drawn(theirs[best], draws))
     return {
         "with": best,
-        "skill": skill(_mean(ours), _mean(its)),
+        "n": int(common.sum()),
+        "skill": skill(_mean(ours), _mean(theirs[best])),
         "interval": interval,
         "verdict": verdict(interval),
     }

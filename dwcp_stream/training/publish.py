@@ -14,14 +14,15 @@ import onnx
 from numpy.typing import NDArray
 
 from dwcp_stream.registry import ModelRepository, make_golden
-from dwcp_stream.registry.card import measure, write_card
+from dwcp_stream.registry.card import TrainingData, measure, write_card
 from dwcp_stream.registry.files import CARD
-from dwcp_stream.registry.manifest import build_manifest
+from dwcp_stream.registry.manifest import Manifest, build_manifest
 from dwcp_stream.streams import schema_hash
 from dwcp_stream.streams.definition import Field, StreamDefinition
 from dwcp_stream.training.data_facts import file_hash, training_data
 from dwcp_stream.training.graph import set_metadata, to_bytes
 from dwcp_stream.training.job import Candidate, Job
+from dwcp_stream.training.report import table
 
 GOLDEN_ROWS = 8
 BINS = 10
@@ -106,6 +107,14 @@ def data_hash(files: Sequence[Path]) -> str:
     return whole.hexdigest()
 
 
+def trained_on(manifest: Manifest, files: Sequence[Path]) -> list[str]:
+    """Names of the files that a version was trained on: all if the hash is that of its data, else by their names."""
+    if files and manifest.data_sha256 == data_hash(files):
+        return [path.name for path in files]
+    words = {Path(word).name for word in manifest.command.split()}
+    return [path.name for path in files if path.name in words]
+
+
 def publish(candidate: Candidate, job: Job, repository: ModelRepository) -> int:
     """Publish a candidate as the next version of its model.
 
@@ -140,10 +149,11 @@ def publish(candidate: Candidate, job: Job, repository: ModelRepository) -> int:
     explain = None if candidate.explain is None else _with_metadata(candidate.explain, metadata)
     made_up = made_up_inputs(candidate, stream, job.seed)
     golden = make_golden(model, made_up["window"], made_up["time"], made_up.get("state_in"), explain_bytes=explain)
+    data = training_data(job)
     files = {
         "model.onnx": model,
         "golden.npz": golden,
-        "report.md": candidate.report.encode(),
+        "report.md": _with_hashes(candidate.report, data).encode(),
         **candidate.plots,
     }
     if explain is not None:
@@ -164,12 +174,19 @@ def publish(candidate: Candidate, job: Job, repository: ModelRepository) -> int:
     described_as, _ = build_manifest(manifest, name=name, version=1, files=files, where=name)
     # a build that is to be repeated to the byte cannot hold what a clock said
     p99 = None if EPOCH in os.environ else measure(files)
-    files[CARD] = write_card(described_as, files, training_data(job), p99).encode()
+    files[CARD] = write_card(described_as, files, data, p99).encode()
     version = repository.publish(name, files, manifest)
     aliases = repository.aliases(name)
     if "champion" not in aliases:
         repository.set_alias(name, "champion", version)
     return version
+
+
+def _with_hashes(report: str, data: TrainingData | None) -> str:
+    """Say at a report's end which files it is about."""
+    if data is None:
+        return report
+    return f"{report.rstrip()}\n\n## Files\n\n{table(('file', 'SHA-256'), list(data.hashes.items()))}\n"
 
 
 def _with_metadata(model: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -45,6 +45,9 @@ def test_figures_of_every_shape() -> None:
     assert [(f.where, f.name, f.gain > 0) for f in figures(detectors)] == [
         ("test", "ROC AUC", True), ("test rows", "VUS-PR", False),
     ]  # fmt: skip
+    traded = {"test": {"model": {"found": 3, "events": 4}, "rule": {"found": 4, "events": 4}}}
+    (share,) = figures(traded)
+    assert (share.own, share.best, share.gain) == (0.75, 1.0, None)
     assert figures({"threshold": 1.0, "over": {"model": 0.1, "rule": 0.2}}) == []
 
 

@@ -201,7 +201,7 @@ def test_train_and_evaluate_link(
         assert (row["entities"]["worse"] > 0) == (row["entities"]["worst_skill"] < 0)
         assert row["intervals"]["mae"][0] < row["mae"] < row["intervals"]["mae"][1]
     assert "halves" in judged["peers"]["said"]
-    assert judged["trained_on_these"]
+    assert judged["trained_on"] == ["links.parquet"]
     report = (tmp_path / "models" / "link-forecast" / "1" / "report.md").read_text()
     assert "Test time, new entities" in report
     assert "autoregression" in report

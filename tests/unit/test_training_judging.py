@@ -91,8 +91,8 @@ def test_peers_see_the_first_halves_and_all_are_judged_on_the_second(grid):
     assert {"PCA + mean of 5", "River HalfSpaceTrees", "EWMA z"} < set(result["detectors"])
     for numbers in result["detectors"].values():
         assert numbers["quiet_hours"] < 40 * 10 / 3600  # of pump c alone, whose fault begins late
-    assert any("first half" in note for note in notes({**result, "trained_on_these": False}))
-    assert any("flatter" in note for note in notes({**result, "trained_on_these": True}))
+    assert any("first half" in note for note in notes({**result, "trained_on": []}))
+    assert any("flatter" in note for note in notes({**result, "trained_on": ["pumps.csv"]}))
     again = judging.judge_detector(model, grid, "label", lambda _: None, None, options)
     assert again == result
 

@@ -1,5 +1,6 @@
 """What `train --trials` searches in the default trainers: usual values change nothing, others do, and it goes on."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,21 @@ def test_the_command_searches_and_goes_on(folder: Path, task: str, capsys: pytes
     assert [each["trials"] for each in found] == [2, 3]
     assert found[0]["usual"] == found[1]["usual"] >= found[1]["best"]
     assert found[0]["best"] >= found[1]["best"]
+
+
+def test_a_training_repeats_to_the_byte(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    made = []
+    for out in ("once", "twice"):
+        command = ["train", "plant", "--model", "plant-anomaly", "--json", "--out", str(folder / out), "--data"]
+        assert run([*command, str(folder / "rows.csv")]) == 0
+        made.append({path.name: path.read_bytes() for path in (folder / out / "plant-anomaly" / "1").iterdir()})
+    assert made[0] == made[1]
+    digest = hashlib.sha256((folder / "rows.csv").read_bytes()).hexdigest()
+    command_line = b"dwcp-stream train plant --model plant-anomaly --seed 0 --data rows.csv"
+    for name in ("report.md", "card.md"):
+        assert f"| rows.csv | {digest} |".encode() in made[0][name]
+        assert command_line in made[0][name]
 
 
 def test_trouble_lies_where_it_is_said_and_labels_are_not_looked_at(folder: Path) -> None:
