@@ -18,7 +18,7 @@ FIELDS = (
     Field(name="leader_changes"),
     Field(name="idle"),
 )
-SOURCE = AlertSource("consensus", "consensus_anomaly", "consensus-kinds", 3, FIELDS)
+SOURCE = AlertSource("consensus", "consensus_anomaly", "consensus-lstm-ae", 3, FIELDS)
 FIRING = Transition(0, 5, "firing", 1.7e9, math.nan, 1.7e9 + 2.25, 2.5, "critical", "threshold")
 RESOLVED = Transition(9, 5, "resolved", 1.7e9, 1.7e9 + 60, 1.7e9 + 62, 0.2, "critical", "recovered")
 VALUES = np.array([120.0, 85.123456789, 1.0, np.nan, 0.0], np.float32)
@@ -43,7 +43,7 @@ def test_a_firing_alert_has_alertmanagers_fields_and_more():
         "alertname": "consensus_anomaly",
         "stream": "consensus",
         "entity": "c1/g1",
-        "model": "consensus-kinds",
+        "model": "consensus-lstm-ae",
         "severity": "critical",
     }
     assert alert["startsAt"] == "2023-11-14T22:13:20.000Z"
@@ -98,7 +98,7 @@ def test_without_contributions_fields_are_ranked_by_relative_deviation():
 
 
 def test_severity_and_version_are_not_part_of_the_fingerprint():
-    other = AlertSource("consensus", "consensus_anomaly", "consensus-kinds", 4, FIELDS, "http://x/")
+    other = AlertSource("consensus", "consensus_anomaly", "consensus-lstm-ae", 4, FIELDS, "http://x/")
     output = build_alert(other, "c1", RESOLVED)
     assert output.key == build_alert(SOURCE, "c1", FIRING).key
     assert body(output)["generatorURL"] == "http://x/"
@@ -119,7 +119,7 @@ def test_ids_differ_exactly_when_events_do(a, b):
 
 
 def test_ids_are_the_same_in_every_process_and_release():
-    mark = fingerprint("consensus_anomaly", "consensus", "c1/g1", "consensus-kinds")
+    mark = fingerprint("consensus_anomaly", "consensus", "c1/g1", "consensus-lstm-ae")
     assert mark == "c9f061b9a986e813e8b14cd0bde3c62a"
     assert ce_id(mark, 1.7e9, "firing", 1700000002) == "b817e30927644d1612581be8b1e16ff5"
     assert ce_id(mark, np.nextafter(1.7e9, 2e9), "firing", 1700000002.0) != "b817e30927644d1612581be8b1e16ff5"

@@ -97,10 +97,10 @@ def test_readiness_needs_every_condition_and_says_why_not():
     for name in CONDITIONS:
         readiness.meet(name)
     assert readiness.check().ok
-    readiness.fail("models", "consensus-kinds 3: golden outputs differ")
+    readiness.fail("models", "consensus-lstm-ae 3: golden outputs differ")
     report = readiness.check()
     assert not report.ok
-    assert report.checks["models"].reason == "consensus-kinds 3: golden outputs differ"
+    assert report.checks["models"].reason == "consensus-lstm-ae 3: golden outputs differ"
     assert report.checks["assigned"].ok
     with pytest.raises(KeyError, match="no condition"):
         readiness.meet("moddels")
