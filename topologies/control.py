@@ -1,7 +1,6 @@
 """Obeys the signed commands of `dwcp.control` in a worker."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from dwcp_stream.registry import ModelRepository
 from dwcp_stream.registry.promotion import promote, rollback
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition
+from topologies.background import Background
 from topologies.names import app_id
 
 log = get_logger(__name__)
@@ -66,7 +66,7 @@ class ControlReader:
     verifier: Verifier = field(init=False)
     _position: int = 0
     _recalled: bool = False
-    _task: "asyncio.Task[None] | None" = None
+    _task: Background = field(default_factory=Background)
 
     def __post_init__(self) -> None:
         keys = {name: parse_public(text) for name, text in self.settings.control.keys.items()}
@@ -77,14 +77,11 @@ class ControlReader:
         """Begin to read."""
         for outcome in OUTCOMES:
             self.count(outcome, 0)
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.begin(self._run())
 
     async def stop(self) -> None:
         """Stop reading."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._task.end()
 
     async def _run(self) -> None:
         while True:

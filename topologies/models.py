@@ -1,9 +1,8 @@
 """Follow the aliases of the model repository: load what they come to point at, and move the partitions to it."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from structlog import get_logger
 
@@ -15,6 +14,7 @@ from dwcp_stream.registry.watch import AliasWatch
 from dwcp_stream.scoring import Model
 from dwcp_stream.streams import ModelBinding
 from topologies.app import StreamApp
+from topologies.background import Background
 from topologies.observer import MetricsObserver
 
 log = get_logger(__name__)
@@ -42,7 +42,7 @@ class ModelFollower:
     outputs: KafkaOutputs
     observer: MetricsObserver
     interval: float
-    _task: "asyncio.Task[None] | None" = None
+    _task: Background = field(default_factory=Background)
 
     async def start(self) -> None:
         """Say what was loaded at the start, and begin to look."""
@@ -53,14 +53,11 @@ class ModelFollower:
         for model in self.app.activator.pipeline.models:
             binding = self._binding(model.name)
             self.observer.loaded(model, LAST_GOOD if model.name in gave_way else binding.alias)
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.begin(self._run())
 
     async def stop(self) -> None:
         """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._task.end()
 
     async def _run(self) -> None:
         try:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import faust
@@ -27,6 +27,7 @@ from dwcp_stream.telemetry.health import Liveness, Readiness
 from dwcp_stream.telemetry.metrics import Metrics
 from dwcp_stream.web.server import HttpServer
 from topologies.app import StreamApp, create_app, source_ends
+from topologies.background import Background
 from topologies.control import ControlReader
 from topologies.models import ModelFollower, names_of
 from topologies.names import app_id, changelog_topic, journal_topic
@@ -99,18 +100,15 @@ class Monitor:
     observer: MetricsObserver
     partitions: int
     rights: Sequence[Right]
-    _task: "asyncio.Task[None] | None" = None
+    _task: Background = field(default_factory=Background)
 
     async def start(self) -> None:
         """Begin reporting."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.begin(self._run())
 
     async def stop(self) -> None:
         """Stop reporting."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._task.end()
 
     async def _run(self) -> None:
         polls = 0

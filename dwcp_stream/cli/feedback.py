@@ -1,8 +1,10 @@
 """`dwcp-stream feedback`: say whether an alert was right, or that one was missing."""
 
 import asyncio
+import functools
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from dwcp_stream.events import Alert
     from dwcp_stream.realised import Feedback
 
+R = TypeVar("R")
 TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ"])
 
 
@@ -21,38 +24,32 @@ def command() -> None:
     """Say what alerts were worth; `dwcp-stream accuracy` makes precision and recall of it."""
 
 
-@command.command(
-    "true",
-    epilog="""\b
-Example:
-  dwcp-stream feedback true 4f2a --note "leader was out of memory"
-""",
-)
-@click.argument("fingerprint")
-@click.option("--at", type=TIME, help="When the alert began (startsAt, UTC); default: the newest of the fingerprint.")
-@click.option("--note", default="", help="For people.")
-@settings_option
-@json_option
-def true(fingerprint: str, at: datetime | None, note: str, settings: Settings, *, as_json: bool) -> None:
+def about_alert(function: Callable[..., R]) -> Callable[..., R]:
+    """Add what names an alert, and a note."""
+    options = (
+        click.argument("fingerprint"),
+        click.option(
+            "--at", type=TIME, help="When the alert began (startsAt, UTC); default: the newest of the fingerprint."
+        ),
+        click.option("--note", default="", help="For people."),
+        settings_option,
+        json_option,
+    )
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), function)
+
+
+@command.command("true", epilog='\b\nExample:\n  dwcp-stream feedback true 4f2a --note "leader was out of memory"')
+@about_alert
+def true(**given: Any) -> None:
     """Say that the alert with this FINGERPRINT (or its beginning) told of real trouble."""
-    _judge("true", fingerprint, at, note, settings, as_json)
+    _judge("true", **given)
 
 
-@command.command(
-    "false",
-    epilog="""\b
-Example:
-  dwcp-stream feedback false 4f2a --note "planned restart"
-""",
-)
-@click.argument("fingerprint")
-@click.option("--at", type=TIME, help="When the alert began (startsAt, UTC); default: the newest of the fingerprint.")
-@click.option("--note", default="", help="For people.")
-@settings_option
-@json_option
-def false(fingerprint: str, at: datetime | None, note: str, settings: Settings, *, as_json: bool) -> None:
+@command.command("false", epilog='\b\nExample:\n  dwcp-stream feedback false 4f2a --note "planned restart"')
+@about_alert
+def false(**given: Any) -> None:
     """Say that the alert with this FINGERPRINT (or its beginning) was a false alarm."""
-    _judge("false", fingerprint, at, note, settings, as_json)
+    _judge("false", **given)
 
 
 @command.command(

@@ -4,8 +4,8 @@ Here belongs what adds up messages of `dwcp.accuracy`, `dwcp.anomalies` and `dwc
 anywhere else. What makes the messages is `dwcp_stream.forecasts` and `dwcp_stream.alerts`.
 """
 
-from dwcp_stream.realised.alerts import AlertLedger, wilson
+from dwcp_stream.realised.alerts import AlertLedger
 from dwcp_stream.realised.feedback import Feedback, build_feedback
 from dwcp_stream.realised.forecasts import ForecastLedger
 
-__all__ = ["AlertLedger", "Feedback", "ForecastLedger", "build_feedback", "wilson"]
+__all__ = ["AlertLedger", "Feedback", "ForecastLedger", "build_feedback"]

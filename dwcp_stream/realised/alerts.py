@@ -3,32 +3,12 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
-from math import nan, sqrt
+from math import nan
 from typing import Any
 
 from dwcp_stream.events import Alert
 from dwcp_stream.realised.feedback import Feedback, milliseconds
-
-Z95 = 1.959963984540054
-"""Quantile .975 of the normal distribution."""
-
-
-def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Return the interval of a share, at most 0 to 1; NaN for n = 0.
-
-    Source: E. B. Wilson: Probable inference, the law of succession, and statistical inference. JASA 22 (1927), 209-212.
-
-    Examples
-    --------
-    >>> [round(bound, 3) for bound in wilson(15, 16)]
-    [0.717, 0.989]
-    """
-    if not n:
-        return nan, nan
-    share, extra = successes / n, z * z / n
-    middle = (share + extra / 2) / (1 + extra)
-    half = z * sqrt(share * (1 - share) / n + extra / (4 * n)) / (1 + extra)
-    return max(0.0, middle - half), min(1.0, middle + half)
+from dwcp_stream.wilson import wilson
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dwcp_stream.training.dataset import Floats, Grid
-from dwcp_stream.training.intervals import wilson
+from dwcp_stream.training.intervals import share
 from dwcp_stream.training.labels import Labelled
 from dwcp_stream.training.metrics import count_runs
 
@@ -64,7 +64,7 @@ def by_cause(
             "cause": cause,
             "events": len(mine),
             "found": len(hit),
-            "found_interval": wilson(len(hit), len(mine)),
+            "found_interval": share(len(hit), len(mine)),
             "rows": int(inside.sum()),
             "rows_in_alarm": float(alarm[inside].mean()),
             "delay_median": float(np.median(delays)) if delays else float("nan"),

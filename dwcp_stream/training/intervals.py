@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, chi2
+from scipy.stats import chi2
+
+from dwcp_stream.wilson import wilson
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -107,12 +109,9 @@ def percentile(values: NDArray[np.floating[Any]]) -> Interval | None:
     return [float(low), float(high)]
 
 
-def wilson(found: int, events: int) -> Interval | None:
-    """Limits of the share of events that are found (Wilson's score interval); None without events."""
-    if not events:
-        return None
-    limits = binomtest(found, events).proportion_ci(LEVEL, method="wilson")
-    return [float(limits.low), float(limits.high)]
+def share(found: int, events: int) -> Interval | None:
+    """Limits of the share of events that are found; None without events."""
+    return list(wilson(found, events)) if events else None
 
 
 def poisson_rate(count: int, exposure: float) -> Interval | None:

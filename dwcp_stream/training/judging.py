@@ -16,7 +16,7 @@ from dwcp_stream.training.causes import by_cause, cause_column
 from dwcp_stream.training.dataset import Floats, Grid
 from dwcp_stream.training.evaluation_plots import detector_plots
 from dwcp_stream.training.in_turn import Progress, verdicts_in_turn
-from dwcp_stream.training.intervals import Resampling, percentile, poisson_rate, resampling, verdict, wilson
+from dwcp_stream.training.intervals import Resampling, percentile, poisson_rate, resampling, share, verdict
 from dwcp_stream.training.labels import Labelled, Mask, labelled
 from dwcp_stream.training.metrics import plain
 from dwcp_stream.training.peers.fitting import Fitting, fit_detectors
@@ -130,7 +130,7 @@ def _figures(data: Labelled, judged: Mask, scores: Mapping[str, Floats], seed: i
                 **found.plain(),
                 **_ranges(data, counted, score),
                 "intervals": {
-                    "found": wilson(found.found, found.events),
+                    "found": share(found.found, found.events),
                     "false_alarms_per_hour": poisson_rate(found.false_alarms, found.quiet_hours),
                     **{rank: percentile(values) for rank, values in ranks[name].items()},
                 },

@@ -9,20 +9,10 @@ from numpy.typing import NDArray
 from dwcp_stream.training.consensus.data import KINDS, Mask
 from dwcp_stream.training.consensus.sequence import Windows
 from dwcp_stream.training.metrics import detection
+from dwcp_stream.wilson import wilson
 
-Z95 = 1.959964
 FIRES = 3
 """Rows in alarm after which an alert of `min_duration` 2 s at one row a second fires."""
-
-
-def wilson(found: int, events: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); NaN without events."""
-    if not events:
-        return float("nan"), float("nan")
-    share, squared = found / events, Z95**2
-    middle = (share + squared / (2 * events)) / (1 + squared / events)
-    half = Z95 / (1 + squared / events) * np.sqrt(share * (1 - share) / events + squared / (4 * events**2))
-    return max(float(middle - half), 0.0), min(float(middle + half), 1.0)
 
 
 class Tally:

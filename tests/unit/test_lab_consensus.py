@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from dwcp_stream.wilson import wilson
 from lab.evaluations.consensus import each_named, main
 from lab.evaluations.consensus_frontier import main as frontier_main
-from lab.evaluations.consensus_tally import wilson
 from tests.unit.test_training_end_to_end import consensus_run
 
 

@@ -13,7 +13,8 @@ from scipy.stats import binomtest
 
 from dwcp_stream.alerts.identity import fingerprint
 from dwcp_stream.events import Accuracy, Alert, rfc3339
-from dwcp_stream.realised import AlertLedger, Feedback, ForecastLedger, build_feedback, wilson
+from dwcp_stream.realised import AlertLedger, Feedback, ForecastLedger, build_feedback
+from dwcp_stream.wilson import wilson
 
 SAID = datetime(2026, 1, 1, tzinfo=UTC)
 BEGIN = 1_700_000_100.0  # a multiple of 300

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from dwcp_stream.training.intervals import percentile, poisson_rate, resampling, verdict, wilson
+from dwcp_stream.training.intervals import percentile, poisson_rate, resampling, share, verdict
 from dwcp_stream.training.ranking import weighted_ranking
 
 
@@ -30,10 +30,10 @@ def test_weighted_ranks_are_those_of_scikit_learn(seed) -> None:
 
 def test_published_limits() -> None:
     # E. B. Wilson's interval as tabled by Newcombe (1998), 81 of 263; Garwood's limits for 5 and for no event
-    assert wilson(81, 263) == pytest.approx([0.2553, 0.3662], abs=1e-4)
+    assert share(81, 263) == pytest.approx([0.2553, 0.3662], abs=1e-4)
     assert poisson_rate(5, 1.0) == pytest.approx([1.623, 11.668], abs=1e-3)
     assert poisson_rate(0, 2.0) == pytest.approx([0.0, 3.689 / 2], abs=1e-3)
-    assert wilson(0, 0) is None
+    assert share(0, 0) is None
     assert poisson_rate(0, 0.0) is None
 
 
