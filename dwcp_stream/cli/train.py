@@ -13,6 +13,8 @@ from dwcp_stream.errors import ConfigError
 from dwcp_stream.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dwcp_stream.streams import StreamDefinition
     from dwcp_stream.streams.definition import ModelBinding
     from dwcp_stream.training.job import Candidate, Job, Space, Trainer
@@ -47,6 +49,7 @@ Examples:
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data; default: the trainer's choice.")
 @click.option("--trials", type=click.IntRange(min=2), help="Search the trainer's parameters in so many trainings.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same data, same model.")
+@click.option("--licence", metavar="TEXT", help="Licence of the data, for manifest and model card.")
 @entity_option
 @settings_option
 @json_option
@@ -59,6 +62,7 @@ def command(
     epochs: int | None,
     trials: int | None,
     seed: int,
+    licence: str | None,
     entity: str | None,
     settings: Settings,
     as_json: bool,
@@ -93,6 +97,7 @@ def command(
         )
     stream = streams[stream_name]
     repository = ModelRepository(out or settings.models_dir)
+    told = {"--epochs": epochs, "--trials": trials, "--entity": entity, "--licence": licence}
     trained = []
     for binding in _bindings(stream, model_name):
         trainer = find_trainer(binding, stream.name)
@@ -103,7 +108,7 @@ def command(
                 files=(*files, *more_files),
                 seed=seed,
                 epochs=epochs,
-                command=_command_line(stream_name, binding.name, (*files, *more_files), epochs, trials, seed, entity),
+                command=_command_line(stream_name, binding.name, seed, told, (*files, *more_files)),
                 entity=entity,
                 progress=advance_to(advance),
             )
@@ -111,6 +116,8 @@ def command(
                 candidate = trainer(job)
             else:
                 candidate = _tuned(job, trainer, find_space(binding, stream.name), trials, repository.root)
+            if licence:
+                candidate = replace(candidate, licence=licence)
             version = publish(candidate, job, repository)
         folder = repository.root / binding.name / str(version)
         trained.append(
@@ -153,20 +160,11 @@ def _bindings(stream: "StreamDefinition", only: str | None) -> list["ModelBindin
     return chosen
 
 
-def _command_line(
-    stream: str,
-    model: str,
-    files: tuple[Path, ...],
-    epochs: int | None,
-    trials: int | None,
-    seed: int,
-    entity: str | None,
-) -> str:
+def _command_line(stream: str, model: str, seed: int, told: "Mapping[str, object]", files: tuple[Path, ...]) -> str:
     """Write the command that repeats the run, with the files' names: their folders are the reader's own."""
     words = ["dwcp-stream", "train", stream, "--model", model, "--seed", str(seed)]
-    words += ["--epochs", str(epochs)] if epochs else []
-    words += ["--trials", str(trials)] if trials else []
-    words += ["--entity", entity] if entity else []
+    for option, value in told.items():
+        words += [option, str(value)] if value else []
     return shlex.join([*words, "--data", *(path.name for path in files)])
 
 

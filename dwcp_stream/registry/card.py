@@ -27,6 +27,8 @@ MOST_MS, MOST_BYTES = 5.0, 50_000_000
 LIMITS: Final = ("Where it loses", "What is not known", "Limits")
 """Sections of reports that say what a model cannot do."""
 SHOWN: Final = 6
+LITTLE: Final = 0.03
+"""Share of the best other's distance from perfect that is hardly worth a model."""
 AS_MEASURED: Final = "\n\nAs the trainer measured them; `dwcp-stream evaluate` gives intervals, on files of your own."
 TASKS: Final = {
     "anomaly": "Says how unusual the newest row of a window is; it needs no labels to run. Over 1 is an alert.",
@@ -173,6 +175,8 @@ def _bad(found: Sequence[Figure], metrics: Mapping[str, Any], report: str) -> st
         f"- {f.where}: {f.name} {_cell(f.own)} is no better than {_cell(f.best)} of {f.best_name}."
         for f in worse[:SHOWN]
     ]
+    hardly = sorted((f for f in found if f.gain is not None and 0 < f.gain < LITTLE), key=lambda f: f.gain or 0.0)
+    lines += [f"- {f.where}: {f.name} hardly better than {f.best_name} ({f.gain:.1%})." for f in hardly[:SHOWN]]
     lines += [f"- {len(worse) - SHOWN} more figures are no better than those of simpler ways."] * (len(worse) > SHOWN)
     lines += [f"- {g.where}: least of {g.worst[0]} ({g.worst[1]:.0%})." for g in groups(metrics)]
     lines += [f"- {text}" for text in misses(metrics)[:SHOWN]]

@@ -72,6 +72,10 @@ def test_a_card_says_what_is_known() -> None:
     bad, size = bad.split("## Size and speed")
     assert "ROC AUC 0.7 is no better than 0.75 of rule" in bad
     assert "least of low (20%)" in bad
+    assert "hardly" not in bad
+    near = {**plain, "metrics": {**METRICS, "average_precision": 0.41}}
+    manifest_near, _ = build_manifest(near, name=plain["name"], version=1, files=files, where="")
+    assert "average precision hardly better than logistic (1.7%)" in write_card(manifest_near, files, None, None)
     assert "- On Sundays." in bad
     assert "None." not in bad
     assert "7.50 ms, NOT under 5 ms" in size

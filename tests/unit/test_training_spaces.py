@@ -85,12 +85,14 @@ def test_a_training_repeats_to_the_byte(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     made = []
     for out in ("once", "twice"):
-        command = ["train", "plant", "--model", "plant-anomaly", "--json", "--out", str(folder / out), "--data"]
+        command = ["train", "plant", "--model", "plant-anomaly", "--json", "--out", str(folder / out)]
+        command += ["--licence", "CC0-1.0", "--data"]
         assert run([*command, str(folder / "rows.csv")]) == 0
         made.append({path.name: path.read_bytes() for path in (folder / out / "plant-anomaly" / "1").iterdir()})
     assert made[0] == made[1]
     digest = hashlib.sha256((folder / "rows.csv").read_bytes()).hexdigest()
-    command_line = b"dwcp-stream train plant --model plant-anomaly --seed 0 --data rows.csv"
+    command_line = b"dwcp-stream train plant --model plant-anomaly --seed 0 --licence CC0-1.0 --data rows.csv"
+    assert b"Licence of the data: CC0-1.0." in made[0]["card.md"]
     for name in ("report.md", "card.md"):
         assert f"| rows.csv | {digest} |".encode() in made[0][name]
         assert command_line in made[0][name]
