@@ -79,8 +79,8 @@ def command(
     """Judge the models of STREAM, or one MODEL, on files.
 
     Detectors: events found, false alarms per hour, delay, ROC AUC, average precision and VUS-PR per row, range F1,
-    beside the trivial rules of the stream, and by cause where a column names them. Rows with x_recovery = 1 count
-    neither way. Forecasters: MAE, pinball loss and coverage of the 80 % interval by horizon and target, and skill over
+    beside the trivial rules of the stream, and by cause where a column names them. Rows with x_recovery or
+    disturbed = 1 count neither way. Forecasters: MAE, pinball loss and coverage of the 80 % interval by horizon and target, and skill over
     repeating the last value; `repeating` counts the entities for which the model repeats it (--json names them).
     Figures have 95 % intervals; a difference counts only outside its own. The score is judged, not the alert policy:
     use `backtest` to see alerts. Files that the model was trained on are named, as its figures flatter there.
@@ -98,6 +98,7 @@ def command(
     from dwcp_stream.training.dataset import load_grid
     from dwcp_stream.training.forecast_judging import judge_forecaster
     from dwcp_stream.training.judging import Options, judge_detector
+    from dwcp_stream.training.labels import LEFT_OUT
     from dwcp_stream.training.peers.fitting import first_halves, own_files
     from dwcp_stream.training.publish import trained_on
 
@@ -106,11 +107,11 @@ def command(
     stream, bindings = _find(load_streams(settings.streams_dir), what)
     repository = ModelRepository(settings.models_dir)
     names = [label or binding.label or "label" for binding in bindings]
-    extra = dict.fromkeys((*names, "x_recovery", *([cause] if cause else []), *COLUMNS, NEGATIVE))
+    extra = dict.fromkeys((*names, *LEFT_OUT, *([cause] if cause else []), *COLUMNS, NEGATIVE))
     grid = load_grid(stream, (*files, *more_files), extra=tuple(extra), entity=entity)
     fitting = None
     if peers and train_files:
-        train = load_grid(stream, train_files, extra=(*names, "x_recovery"), entity=entity)
+        train = load_grid(stream, train_files, extra=(*names, *LEFT_OUT), entity=entity)
         fitting = own_files(train, ", ".join(path.name for path in train_files), grid)
     elif peers:
         fitting = first_halves(grid)

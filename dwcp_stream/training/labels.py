@@ -1,7 +1,7 @@
 """What the labels of a grid mean: events, quiet time, and rows that count neither way."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from dwcp_stream.training.dataset import Floats, Grid, Ints
 from dwcp_stream.training.metrics import Detection, detection, number_events
 
 Mask = NDArray[np.bool_]
+
+LEFT_OUT: Final = ("x_recovery", "disturbed")
+"""Columns that are 1 in rows which are not quiet, whatever their label: after a fault, and beside other work."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Labelled:
 
 
 def labelled(grid: Grid, label: str) -> Labelled:
-    """Read the labels of a grid; rows marked `x_recovery`, and rows without a label, are neither quiet nor an event.
+    """Read the labels of a grid; rows marked `x_recovery` or `disturbed`, and rows without a label, are not quiet.
 
     Where no row is 0, a row without a label is quiet. Neighbouring rows of different words are one event.
     """
@@ -63,10 +66,11 @@ def labelled(grid: Grid, label: str) -> Labelled:
     group = grid.source * (len(grid.entities) + 1) + grid.entity
     marks = grid.columns[label]
     on = abnormal(marks)
-    recovery = np.nan_to_num(grid.columns.get("x_recovery", np.zeros(len(marks)))) > 0
+    none = np.zeros(len(marks))
+    neither = np.any([np.nan_to_num(grid.columns.get(name, none)) > 0 for name in LEFT_OUT], axis=0)
     scored = np.zeros(len(marks), bool)
     scored[grid.ends()] = True
-    quiet = grid.filled & ~on & ~recovery
+    quiet = grid.filled & ~on & ~neither
     if marks.dtype.kind == "f" and (marks == 0).any():
         quiet &= np.isfinite(marks)
     return Labelled(grid, scored, quiet, number_events(on.astype(np.float64), group), group)
