@@ -80,8 +80,9 @@ def command(
 
     Detectors: events found, false alarms per hour, delay, ROC AUC, average precision and VUS-PR per row, range F1,
     beside the trivial rules of the stream, and by cause where a column names them. Rows with x_recovery or
-    disturbed = 1 count neither way. Forecasters: MAE, pinball loss and coverage of the 80 % interval by horizon and target, and skill over
-    repeating the last value; `repeating` counts the entities for which the model repeats it (--json names them).
+    disturbed = 1 count neither way. Forecasters: MAE, pinball loss and coverage of the 80 % interval by horizon and
+    target, and skill over repeating the last value; `repeating` counts the entities for which the model repeats it
+    (--json names them).
     Figures have 95 % intervals; a difference counts only outside its own. The score is judged, not the alert policy:
     use `backtest` to see alerts. Files that the model was trained on are named, as its figures flatter there.
 
