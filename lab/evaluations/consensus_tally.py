@@ -15,6 +15,16 @@ FIRES = 3
 """Rows in alarm after which an alert of `min_duration` 2 s at one row a second fires."""
 
 
+def lasting(scores: NDArray[np.float64], seen: Windows) -> NDArray[np.float64]:
+    """Lowest score [N] of `FIRES` rows in a row, which is over the threshold where an alert fires; NaN among others."""
+    lowest = scores.copy()
+    for back in range(1, FIRES):
+        before = np.concatenate([np.full(back, np.nan), scores[:-back]])
+        apart = np.concatenate([np.full(back, -1), seen.ends[back:] - seen.ends[:-back]])
+        lowest = np.minimum(lowest, np.where(apart == back, before, -np.inf))
+    return lowest
+
+
 class Tally:
     """Adds up test runs.
 
@@ -26,7 +36,7 @@ class Tally:
 
     def __init__(self, name: str) -> None:
         self.name, self.rate = name, float("nan")
-        self._events = self._found = self._false = 0
+        self._events = self._found = self._false = self._alerted = self._false_alerts = 0
         self._hours = self._in_alarm = 0.0
         self._delays: list[float] = []
         self._auc: list[float] = []
@@ -49,6 +59,17 @@ class Tally:
             starts=starts,
             group=seen.group[rows],
         )
+        alerts = detection(
+            lasting(scores, seen)[rows],
+            ts[rows],
+            seen.event[rows],
+            seen.quiet[rows],
+            threshold=limit,
+            starts=starts,
+            group=seen.group[rows],
+        )
+        self._alerted += alerts.found
+        self._false_alerts += alerts.false_alarms
         self._events += found.events
         self._found += found.found
         self._false += found.false_alarms
@@ -97,6 +118,8 @@ class Tally:
             "ROC AUC": _short(_mean(self._auc), 4),
             "AP": _short(_mean(self._precision), 4),
             "windows a second": None if np.isnan(self.rate) else round(self.rate),
+            "events with an alert": self._alerted,
+            "false alerts": self._false_alerts,
             "missed": self.missed,
         } | self._kinds()
 

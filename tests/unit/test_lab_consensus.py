@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from dwcp_stream.wilson import wilson
 from lab.evaluations.consensus import each_named, main
 from lab.evaluations.consensus_frontier import main as frontier_main
+from lab.evaluations.consensus_tally import lasting
 from tests.unit.test_training_end_to_end import consensus_run
 
 
@@ -23,6 +25,12 @@ def test_wilson_intervals() -> None:
     assert wilson(15, 16) == pytest.approx((0.717, 0.989), abs=1e-3)  # Brown, Cai and DasGupta 2001, equation 4
     assert wilson(0, 10)[0] == 0.0
     assert np.isnan(wilson(0, 0)).all()
+
+
+def test_an_alert_needs_three_rows_in_a_row() -> None:
+    seen = SimpleNamespace(ends=np.array([30, 31, 32, 33, 70, 71, 72]))
+    found = lasting(np.array([2.0, 3.0, 4.0, 1.0, 5.0, 6.0, 7.0]), seen)
+    np.testing.assert_array_equal(found, [-np.inf, -np.inf, 2.0, 1.0, -np.inf, -np.inf, 5.0])
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +54,7 @@ def test_rules_and_a_detector_on_a_test_file(files: list[str]) -> None:
     assert set(found) == {"harmful deviations", "member missing or leader change"}
     assert found["harmful deviations"]["events found"] == "3 of 3"
     assert found["harmful deviations"]["false alarms"] == 0
+    assert found["harmful deviations"]["events with an alert"] == 3
     # the rule needs no training: it fires in exactly the labelled rows
     assert found["member missing or leader change"]["events found"] == "3 of 3"
     assert found["member missing or leader change"]["ROC AUC"] == 1.0
