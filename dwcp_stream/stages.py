@@ -172,7 +172,8 @@ class Stage:
                 values=windows[row, -1, self._columns],
                 expected=None if verdicts.expected is None else verdicts.expected[row],
                 contribution=None if contributions is None else contributions[i],
-                kind=self._kind(verdicts, row),
+                # what a row looks like that is no trouble any more says nothing of the trouble
+                kind=None if transition.action == "resolved" else self._kind(verdicts, row),
                 state="degraded" if self.model.degraded else "scored",
             )
             result.outputs.append(output)
