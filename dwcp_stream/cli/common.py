@@ -56,6 +56,20 @@ def entity_option(function: Callable[P, R]) -> Callable[P, R]:
     return decorate(function)
 
 
+def key_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--key FILE`` and ``--as NAME``, passed as `key_file` and `key_id`: whose signature it is."""
+    named = click.option("--as", "key_id", metavar="NAME", help="What workers call the key; default: the file's stem.")
+    key = click.option(
+        "--key",
+        "key_file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        required=True,
+        metavar="FILE",
+        help="Your private key; `control keygen` makes one.",
+    )
+    return key(named(function))
+
+
 def settings_option(function: Callable[..., R]) -> Callable[..., R]:
     """Add ``--config FILE``, passed as `settings`: the file, overridden by the DWCP_* variables."""
 

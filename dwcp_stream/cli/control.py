@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dwcp_stream.cli.common import emit, json_option, settings_option
+from dwcp_stream.cli.common import emit, json_option, key_options, settings_option
 from dwcp_stream.settings import KEY_ID, Settings
 
 if TYPE_CHECKING:
@@ -52,15 +52,7 @@ def send() -> None:
 def sending(function: Callable[..., R]) -> Callable[..., R]:
     """Add what every command needs: the key, to whom, until when, why."""
     options = (
-        click.option(
-            "--key",
-            "key_file",
-            type=click.Path(dir_okay=False, path_type=Path),
-            required=True,
-            metavar="FILE",
-            help="Your private key.",
-        ),
-        click.option("--as", "key_id", metavar="NAME", help="What the workers call the key; default: the file's stem."),
+        key_options,
         click.option(
             "--to", default="*", show_default=True, help="An app_id, app_id-STREAM, instance_id, or * for all."
         ),
@@ -77,17 +69,19 @@ def sending(function: Callable[..., R]) -> Callable[..., R]:
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), function)
 
 
+def of_version(function: Callable[..., R]) -> Callable[..., R]:
+    """Add the model and its version to what every command needs."""
+    version = click.argument("version", type=click.IntRange(min=1))
+    return click.argument("model")(version(sending(settings_option(json_option(function)))))
+
+
 @send.command(
     epilog="""\b
 Example:
   dwcp-stream control send promote node-gbt 2 --key alice.key --reason "better on last week"
 """
 )
-@click.argument("model")
-@click.argument("version", type=click.IntRange(min=1))
-@sending
-@settings_option
-@json_option
+@of_version
 def promote(model: str, version: int, **given: Any) -> None:
     """Make VERSION of MODEL champion, where workers find it in their repository."""
     from dwcp_stream.control import Promote
@@ -101,11 +95,7 @@ Example:
   dwcp-stream control send rollback node-gbt 2 --key alice.key --reason "alerts on every deploy"
 """
 )
-@click.argument("model")
-@click.argument("version", type=click.IntRange(min=1))
-@sending
-@settings_option
-@json_option
+@of_version
 def rollback(model: str, version: int, **given: Any) -> None:
     """Go back from VERSION of MODEL, which is champion now, to its last good one."""
     from dwcp_stream.control import Rollback

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dwcp_stream.cli.common import emit, json_option, settings_option
+from dwcp_stream.cli.common import emit, json_option, key_options, settings_option
 from dwcp_stream.settings import Settings
 
 
@@ -34,15 +34,7 @@ Example:
 )
 @click.argument("name")
 @click.argument("which", default="champion")
-@click.option(
-    "--key",
-    "key_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="Your private key; `control keygen` makes one.",
-)
-@click.option("--as", "key_id", metavar="NAME", help="What model_keys calls the key; default: the file's stem.")
+@key_options
 @settings_option
 @json_option
 def sign(name: str, which: str, key_file: Path, key_id: str | None, settings: Settings, *, as_json: bool) -> None:

@@ -9,26 +9,23 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[A-Z
 Version = Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
 
 
-class Promote(msgspec.Struct, frozen=True, tag_field="do", tag="promote", forbid_unknown_fields=True):
+class OfVersion(msgspec.Struct, frozen=True, tag_field="do", forbid_unknown_fields=True):
+    """What is done with a version of a model; once, by those who hear it."""
+
+    model: Name
+    version: Version
+    standing: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"{type(self).__struct_config__.tag} {self.model} {self.version}"
+
+
+class Promote(OfVersion, frozen=True, tag="promote"):
     """Make a version champion."""
 
-    model: Name
-    version: Version
-    standing: ClassVar[bool] = False
 
-    def __str__(self) -> str:
-        return f"promote {self.model} {self.version}"
-
-
-class Rollback(msgspec.Struct, frozen=True, tag_field="do", tag="rollback", forbid_unknown_fields=True):
+class Rollback(OfVersion, frozen=True, tag="rollback"):
     """Make last_good champion again in the place of `version`, which has to be champion."""
-
-    model: Name
-    version: Version
-    standing: ClassVar[bool] = False
-
-    def __str__(self) -> str:
-        return f"rollback {self.model} {self.version}"
 
 
 class SetLogLevel(msgspec.Struct, frozen=True, tag_field="do", tag="log_level", forbid_unknown_fields=True):

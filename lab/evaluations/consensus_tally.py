@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dwcp_stream.training.consensus.data import KINDS, Mask
 from dwcp_stream.training.consensus.sequence import Windows
-from dwcp_stream.training.metrics import detection
+from dwcp_stream.training.metrics import Detection, detection
 from dwcp_stream.wilson import wilson
 
 FIRES = 3
@@ -50,24 +50,12 @@ class Tally:
         rows = test & seen.usable
         data, ts = seen.runs.data, seen.runs.grid.ts[seen.ends]
         starts = data.starts()
-        found = detection(
-            scores[rows],
-            ts[rows],
-            seen.event[rows],
-            seen.quiet[rows],
-            threshold=limit,
-            starts=starts,
-            group=seen.group[rows],
-        )
-        alerts = detection(
-            lasting(scores, seen)[rows],
-            ts[rows],
-            seen.event[rows],
-            seen.quiet[rows],
-            threshold=limit,
-            starts=starts,
-            group=seen.group[rows],
-        )
+
+        def counted(each: NDArray[np.float64]) -> Detection:
+            of_rows = (each[rows], ts[rows], seen.event[rows], seen.quiet[rows])
+            return detection(*of_rows, threshold=limit, starts=starts, group=seen.group[rows])
+
+        found, alerts = counted(scores), counted(lasting(scores, seen))
         self._alerted += alerts.found
         self._false_alerts += alerts.false_alarms
         self._events += found.events
