@@ -289,8 +289,9 @@ def binding(name: str, *, model: str = "", **changes: Any) -> ModelBinding:
 
 
 def publish_twice(source: ModelRepository, target: ModelRepository, name: str) -> None:
-    """Publish a model's first version as versions 1 and 2 of another repository; version 1 is champion."""
-    folder, manifest = source.root / name / "1", source.manifest(name, 1)
+    """Publish a model's champion as versions 1 and 2 of another repository; version 1 is champion."""
+    manifest = source.manifest(name)
+    folder = source.root / name / str(manifest.version)
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
     plain = msgspec.to_builtins(manifest)
     for _ in range(2):
