@@ -188,5 +188,10 @@ class ControlReader:
                 where=action.model,
                 remedy="Look at `dwcp-stream models history`, and command it again with that version",
             )
-        _, now = rollback(self.repository, action.model, self.stream, by=by, reason=reason)
+        try:
+            _, now = rollback(self.repository, action.model, self.stream, by=by, reason=reason)
+        except ModelError:
+            if self.repository.aliases(action.model).get("champion") != good:
+                raise
+            return f"{good} already"  # another worker was faster
         return f"{before} to {now}"
