@@ -1,4 +1,4 @@
-"""`aliases.json`: which version of a model is champion, challenger, shadow or last_good."""
+"""`aliases.json`: which version of a model is champion, challenger, shadow or last_good, and the challenger's share."""
 
 import fcntl
 import os
@@ -16,10 +16,13 @@ from dwcp_stream.registry.history import Move, append_moves, local_user, now
 FILE: Final = "aliases.json"
 Alias = Literal["champion", "challenger", "shadow", "last_good"]
 ALIASES: Final[tuple[Alias, ...]] = ("champion", "challenger", "shadow", "last_good")
-Table = dict[str, dict[Alias, Annotated[int, msgspec.Meta(ge=1)]]]
+Entry = Alias | Literal["share"]
+"""`share` is the percentage of entities that the challenger serves."""
+ENTRIES: Final[tuple[Entry, ...]] = (*ALIASES, "share")
+Table = dict[str, dict[Entry, Annotated[int, msgspec.Meta(ge=1)]]]
 
 
-def read_aliases(root: Path) -> Table:
+def read_aliases(root: Path) -> dict[str, dict[Alias, int]]:
     """Read the aliases of all models; empty if there is no file yet.
 
     Raises
@@ -27,6 +30,16 @@ def read_aliases(root: Path) -> Table:
     ModelError
         If the file is not {name: {alias: version}}.
     """
+    table = _read(root)
+    return {name: {alias: row[alias] for alias in ALIASES if alias in row} for name, row in table.items()}
+
+
+def read_share(root: Path, name: str) -> int:
+    """Return the percentage of entities that a model's challenger serves; 0 if it has none."""
+    return _read(root).get(name, {}).get("share", 0)
+
+
+def _read(root: Path) -> Table:
     path = root / FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Table)
@@ -40,13 +53,13 @@ def read_aliases(root: Path) -> Table:
         ) from error
 
 
-def move_alias(root: Path, name: str, alias: Alias, version: int | None) -> None:
+def move_alias(root: Path, name: str, alias: Entry, version: int | None) -> None:
     """Point an alias at a version, or at nothing (None); see `move_aliases`."""
     move_aliases(root, name, {alias: version})
 
 
 def move_aliases(
-    root: Path, name: str, moves: Mapping[Alias, int | None], *, by: str | None = None, reason: str = ""
+    root: Path, name: str, moves: Mapping[Entry, int | None], *, by: str | None = None, reason: str = ""
 ) -> None:
     """Point aliases of one model at versions, or at nothing (None), and note it in the history.
 
@@ -61,8 +74,10 @@ def move_aliases(
         Why, for people.
     """
     with _locked(root):
-        table = read_aliases(root)
+        table = _read(root)
         of_model = table.setdefault(name, {})
+        if moves.get("challenger", 0) is None:  # nobody has a share then
+            moves = {**moves, "share": None}
         at, who = now(), by or local_user()
         news = [
             Move(at=at, by=who, model=name, alias=alias, before=of_model.get(alias), version=version, reason=reason)
@@ -78,9 +93,9 @@ def move_aliases(
             else:
                 of_model[alias] = version
         ordered = {
-            model: {a: aliases[a] for a in ALIASES if a in aliases}
-            for model, aliases in sorted(table.items())
-            if aliases
+            model: {entry: row[entry] for entry in ENTRIES if entry in row}
+            for model, row in sorted(table.items())
+            if row
         }
         replace_file(root / FILE, msgspec.json.format(msgspec.json.encode(ordered), indent=2) + b"\n")
 

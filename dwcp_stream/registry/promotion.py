@@ -1,7 +1,7 @@
 """Make a version champion, or go back: the aliases move together, and only to a version that verifies."""
 
 from dwcp_stream.errors import ModelError
-from dwcp_stream.registry.aliases import FILE, Alias, move_aliases
+from dwcp_stream.registry.aliases import FILE, Alias, Entry, move_aliases
 from dwcp_stream.registry.repository import ModelRepository
 from dwcp_stream.streams import StreamDefinition
 
@@ -16,6 +16,8 @@ def promote(
     reason: str = "",
 ) -> int | None:
     """Make a version champion; the one before becomes last_good, unless it does not verify any more.
+
+    It is challenger and shadow no longer then.
 
     Parameters
     ----------
@@ -35,8 +37,11 @@ def promote(
         If there is no such version, or it is refused; nothing has moved then.
     """
     _demand(repository, name, version, stream)
-    before = repository.aliases(name).get("champion")
-    moves: dict[Alias, int | None] = {"champion": version}
+    pointed = repository.aliases(name)
+    before = pointed.get("champion")
+    moves: dict[Entry, int | None] = {"champion": version}
+    beside: tuple[Alias, Alias] = ("challenger", "shadow")
+    moves |= {alias: None for alias in beside if pointed.get(alias) == version}
     if before not in (None, version) and repository.verify(name, before, stream).ok:
         moves["last_good"] = before
     move_aliases(repository.root, name, moves, by=by, reason=reason)

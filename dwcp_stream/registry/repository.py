@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from dwcp_stream.errors import ModelError
 from dwcp_stream.registry import files
-from dwcp_stream.registry.aliases import ALIASES, Alias, move_alias, read_aliases
+from dwcp_stream.registry.aliases import ALIASES, Alias, move_alias, read_aliases, read_share
 from dwcp_stream.registry.atomic import create_folder
 from dwcp_stream.registry.card import measure, write_card
 from dwcp_stream.registry.manifest import NAME, Manifest, build_manifest, parse_manifest
@@ -63,6 +63,10 @@ class ModelRepository:
     def aliases(self, name: str) -> dict[Alias, int]:
         """Return a model's aliases and the versions they point at."""
         return read_aliases(self.root).get(name, {})
+
+    def share(self, name: str) -> int:
+        """Return the percentage of entities that a model's challenger serves; 0 if it serves none."""
+        return read_share(self.root, name)
 
     def resolve(self, name: str, which: str | int = "champion") -> int:
         """Return the version that an alias or a number means.

@@ -19,6 +19,7 @@ from dwcp_stream.registry.golden import ABSOLUTE, RELATIVE, compare, make_golden
 from dwcp_stream.registry.history import local_user, read_history
 from dwcp_stream.registry.manifest import parse_manifest
 from dwcp_stream.registry.operators import parse_graph
+from dwcp_stream.registry.promotion import promote
 from tests.model_graphs import make_files, make_manifest, make_windows, write_version
 
 NAME = "tiny-anomaly"
@@ -335,3 +336,25 @@ def test_verify_of_what_is_not_there_raises(repository: ModelRepository) -> None
     write_version(repository.root, make_files("anomaly"), make_manifest("anomaly"))
     with pytest.raises(ModelError, match="no version 3"):
         repository.verify(NAME, 3)
+
+
+def test_a_share_belongs_to_its_challenger(repository: ModelRepository) -> None:
+    publish(repository)
+    publish(repository)
+    move_aliases(repository.root, NAME, {"champion": 1, "challenger": 2, "share": 10}, by="alice")
+    assert repository.aliases(NAME) == {"champion": 1, "challenger": 2}
+    assert repository.share(NAME) == 10
+    promote(repository, NAME, 2, by="bob")
+    assert repository.aliases(NAME) == {"champion": 2, "last_good": 1}
+    assert repository.share(NAME) == 0
+    moves = [(m.alias, m.before, m.version) for m in read_history(repository.root) if m.by == "bob"]
+    assert moves == [("champion", 1, 2), ("challenger", 2, None), ("last_good", None, 1), ("share", 10, None)]
+
+
+def test_promoting_another_version_leaves_the_challenger(repository: ModelRepository) -> None:
+    for _ in range(3):
+        publish(repository)
+    move_aliases(repository.root, NAME, {"champion": 1, "challenger": 2, "share": 10})
+    promote(repository, NAME, 3)
+    assert repository.aliases(NAME) == {"champion": 3, "challenger": 2, "last_good": 1}
+    assert repository.share(NAME) == 10
