@@ -70,6 +70,32 @@ def key_options(function: Callable[P, R]) -> Callable[P, R]:
     return key(named(function))
 
 
+def _version_or_none(_context: click.Context, parameter: click.Parameter, text: str) -> int | None:
+    if text == "none":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise click.BadParameter(f"{text!r} is neither a version nor none", param=parameter)
+    return int(text)
+
+
+version_or_none = click.argument("version", metavar="VERSION|none", callback=_version_or_none)
+"""A version's number, or the word `none`, which becomes None."""
+
+
+def share_option(function: Callable[..., R]) -> Callable[..., R]:
+    """Add ``--share PERCENT``, passed as `share`; see `share_of`."""
+    help_ = "Of the entities that it serves, 1 to 100; none needs none."
+    decorate = click.option("--share", type=click.IntRange(1, 100), metavar="PERCENT", help=help_)
+    return decorate(function)
+
+
+def share_of(version: int | None, share: int | None) -> int:
+    """Return the share, 0 without a version; UsageError for a version without a share or a share without a version."""
+    if (version is None) != (share is None):
+        raise click.UsageError("a version needs --share PERCENT" if version else "none takes no --share")
+    return share or 0
+
+
 def settings_option(function: Callable[..., R]) -> Callable[..., R]:
     """Add ``--config FILE``, passed as `settings`: the file, overridden by the DWCP_* variables."""
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dwcp_stream.cli.common import emit, json_option, key_options, settings_option
+from dwcp_stream.cli.common import (
+    emit,
+    json_option,
+    key_options,
+    settings_option,
+    share_of,
+    share_option,
+    version_or_none,
+)
 from dwcp_stream.settings import KEY_ID, Settings
 
 if TYPE_CHECKING:
@@ -101,6 +109,62 @@ def rollback(model: str, version: int, **given: Any) -> None:
     from dwcp_stream.control import Rollback
 
     _send(Rollback(model, version), **given)
+
+
+@send.command(
+    epilog="""\b
+Examples:
+  dwcp-stream control send shadow node-gbt 3 --key alice.key --reason "trained on last month"
+  dwcp-stream control send shadow node-gbt none --key alice.key
+"""
+)
+@click.argument("model")
+@version_or_none
+@sending
+@settings_option
+@json_option
+def shadow(model: str, version: int | None, **given: Any) -> None:
+    """Let VERSION of MODEL score beside the champion without being heard, or no version (none)."""
+    from dwcp_stream.control import Shadow
+
+    _send(Shadow(model, version), **given)
+
+
+@send.command(
+    epilog="""\b
+Examples:
+  dwcp-stream control send split node-gbt 3 --share 10 --key alice.key
+  dwcp-stream control send split node-gbt none --key alice.key --reason "worse than the champion"
+"""
+)
+@click.argument("model")
+@version_or_none
+@share_option
+@sending
+@settings_option
+@json_option
+def split(model: str, version: int | None, share: int | None, **given: Any) -> None:
+    """Let VERSION of MODEL serve a share of the entities as challenger, or no version (none)."""
+    from dwcp_stream.control import Split
+
+    _send(Split(model, version, share_of(version, share)), **given)
+
+
+@send.command(
+    epilog="""\b
+Example:
+  dwcp-stream control send retrain node-gbt --key alice.key --reason "new hardware"
+"""
+)
+@click.argument("model")
+@sending
+@settings_option
+@json_option
+def retrain(model: str, **given: Any) -> None:
+    """Have a new version of MODEL trained now; the trainer obeys it, workers ignore it."""
+    from dwcp_stream.control import Retrain
+
+    _send(Retrain(model), **given)
 
 
 @send.command(

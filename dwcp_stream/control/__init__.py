@@ -4,7 +4,7 @@ Here belongs what decides about a record of `dwcp.control` from its bytes, heade
 is `dwcp_stream.kafka.control`'s, and what a command does in a worker `topologies.control`'s.
 """
 
-from dwcp_stream.control.commands import Action, Command, Promote, Rollback, SetLogLevel
+from dwcp_stream.control.commands import Action, Command, Promote, Retrain, Rollback, SetLogLevel, Shadow, Split
 from dwcp_stream.control.signing import HEADER_KEY, HEADER_SIGNATURE, Signed, sign
 from dwcp_stream.control.verifier import EVERYONE, REFUSED, Received, Verdict, Verifier
 
@@ -17,9 +17,12 @@ __all__ = [
     "Command",
     "Promote",
     "Received",
+    "Retrain",
     "Rollback",
     "SetLogLevel",
+    "Shadow",
     "Signed",
+    "Split",
     "Verdict",
     "Verifier",
     "sign",

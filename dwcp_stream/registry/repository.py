@@ -177,7 +177,13 @@ class ModelRepository:
 
     # --- adding versions and moving names ---------------------------------------------------------------
 
-    def publish(self, name: str, contents: Mapping[str, bytes], manifest: Mapping[str, Any]) -> int:
+    def publish(
+        self,
+        name: str,
+        contents: Mapping[str, bytes],
+        manifest: Mapping[str, Any],
+        stream: StreamDefinition | None = None,
+    ) -> int:
         """Verify a new version and add it; it appears complete or not at all, and never changes again.
 
         Parameters
@@ -186,8 +192,11 @@ class ModelRepository:
             Of the model.
         contents
             Bytes by file name: `model.onnx` and `golden.npz`, perhaps `explain.onnx`, `report.md`, `card.md`, `*.png`.
+            A `manifest.json` among them is not looked at.
         manifest
             Plain values as in `Manifest`; name, version and hashes are filled in here.
+        stream
+            Definition that the version must fit, if one is given.
 
         Returns
         -------
@@ -204,10 +213,13 @@ class ModelRepository:
         while True:
             version = max(self.versions(name), default=0) + 1
             where = str(folder / str(version))
-            _, written = build_manifest(manifest, name=name, version=version, files=contents, where=where)
-            whole = {**contents, files.MANIFEST: written}
+            held = {file: data for file, data in contents.items() if file != files.MANIFEST}
+            _, written = build_manifest(manifest, name=name, version=version, files=held, where=where)
+            whole = {**held, files.MANIFEST: written}
             if not verified:
-                check_version(whole, name, version, where=where, options=self.options)
+                checked = check_version(whole, name, version, where=where, options=self.options)
+                if stream is not None:
+                    checked.model().bind(stream)
                 verified = True
             folder.mkdir(parents=True, exist_ok=True)
             if create_folder(folder / str(version), whole):

@@ -37,7 +37,7 @@ def removable(
     since = (now or datetime.now(UTC)) - timedelta(days=days)
     needed = {*versions[-keep:], *repository.aliases(name).values()}
     for move in read_history(repository.root, name):
-        if datetime.fromisoformat(move.at) >= since:
+        if move.alias != "share" and datetime.fromisoformat(move.at) >= since:
             needed |= {version for version in (move.before, move.version) if version is not None}
     return [version for version in versions if version not in needed]
 

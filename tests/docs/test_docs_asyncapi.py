@@ -23,7 +23,7 @@ from dwcp_stream.arm_scores import build_arm_scores
 from dwcp_stream.asyncapi.document import document, to_yaml
 from dwcp_stream.backtest import backtest
 from dwcp_stream.chunk import Chunk
-from dwcp_stream.control import Command, Promote, Rollback, SetLogLevel, sign
+from dwcp_stream.control import Command, Promote, Retrain, Rollback, SetLogLevel, Shadow, Split, sign
 from dwcp_stream.events import DecisionWord, ModelAction, ModelDecision, ModelEvent, Output, rfc3339
 from dwcp_stream.kafka.catalogue import TIMESTAMPS, catalogue
 from dwcp_stream.loading import bound_models
@@ -211,7 +211,19 @@ def test_scores_of_arms_are_as_the_document_says():
     assert (body["bucket_start"], body["difference"]) == ("1970-01-01T00:25:00.000Z", 4.5)
 
 
-@pytest.mark.parametrize("action", [Promote("node-gbt", 2), Rollback("node-gbt", 2), SetLogLevel("debug")])
+ACTIONS = [
+    Promote("node-gbt", 2),
+    Rollback("node-gbt", 2),
+    Shadow("node-gbt", 2),
+    Shadow("node-gbt", None),
+    Split("node-gbt", 2, 10),
+    Split("node-gbt", None, 0),
+    Retrain("node-gbt"),
+    SetLogLevel("debug"),
+]
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=str)
 def test_commands_are_as_the_document_says(action):
     until = datetime(2030, 1, 1, tzinfo=UTC)
     command = Command(key_id="alice", audience="*", sequence=7, not_after=until, action=action, reason="why")
