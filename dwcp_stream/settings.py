@@ -187,6 +187,45 @@ class ControlSettings(Section):
     )
 
 
+class TrainerSettings(Section):
+    """When `dwcp-stream trainer` trains models again, and by what it decides which version serves.
+
+    Hours are event time.
+    """
+
+    interval_hours: float = Field(default=24.0, ge=0, description="From one training to the next; 0: not by schedule.")
+    on_drift: bool = Field(default=True, description="Whether a model that has drifted is trained again.")
+    collect_hours: float = Field(
+        default=6.0, ge=0, description="How long telemetry is collected after a drift before training on it."
+    )
+    history_hours: float = Field(default=168.0, gt=0, description="How much telemetry a training is given at most.")
+    source: Literal["kafka", "archive"] = Field(
+        default="kafka", description="Where it comes from: the stream's topic, or what `archive` has written."
+    )
+    share: int = Field(
+        default=10,
+        ge=0,
+        le=100,
+        description="Percentage of entities that a challenger serves; 0: a better shadow becomes champion at once.",
+    )
+    block_buckets: int = Field(
+        default=36,
+        ge=1,
+        description="Buckets of realised errors that are taken together, longer than errors stay alike; nothing is"
+        " decided before there are 24 such blocks.",
+    )
+    challenge_hours: float = Field(
+        default=1.0, ge=0, description="How long a challenger serves its share before it can become champion."
+    )
+    max_age_hours: float = Field(
+        default=168.0, gt=0, description="A version about which nothing can be said after so long is dropped."
+    )
+    alpha: float = Field(
+        default=0.05, gt=0, lt=1, description="How likely a version that is no better may ever be promoted."
+    )
+    look_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at what there is to decide.")
+
+
 class Settings(BaseSettings):
     """All settings. Use `load_settings` to read the file and the environment with errors made for people."""
 
@@ -199,6 +238,7 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
+    trainer: TrainerSettings = Field(default_factory=TrainerSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",
