@@ -20,7 +20,7 @@ from dwcp_stream.history.archive import read_archive
 from dwcp_stream.history.samples import columns
 from dwcp_stream.kafka.archiver import Archiver
 from dwcp_stream.kafka.batches import write_rows
-from dwcp_stream.kafka.catalogue import TopicSpec, catalogue
+from dwcp_stream.kafka.catalogue import catalogue
 from dwcp_stream.kafka.clients import producer_client
 from dwcp_stream.kafka.history import collect_telemetry, judgements, recent_telemetry
 from dwcp_stream.kafka.inspection import source_topic
@@ -81,19 +81,18 @@ async def settings(kafka, topic_prefix: str, unique: str, stream: StreamDefiniti
 
 def expected(begin: float, seconds: int, sites: int = 4) -> pl.DataFrame:
     """Samples of some sites, some without the optional part, words and missing values among them."""
-    rows = []
-    for second in range(seconds):
-        for i in range(sites):
-            rows.append(
-                {
-                    "ts": begin + second,
-                    "site": f"s/{i}",
-                    "id": None if i == 0 else f"n{i}",
-                    "load": None if (second + i) % 7 == 0 else second + i / 8,
-                    "mode": None if second % 5 == 0 else ("slow", "fast")[(second + i) % 2],
-                    "sent": float(10 * second),
-                }
-            )
+    rows = [
+        {
+            "ts": begin + second,
+            "site": f"s/{i}",
+            "id": None if i == 0 else f"n{i}",
+            "load": None if (second + i) % 7 == 0 else second + i / 8,
+            "mode": None if second % 5 == 0 else ("slow", "fast")[(second + i) % 2],
+            "sent": float(10 * second),
+        }
+        for second in range(seconds)
+        for i in range(sites)
+    ]
     return pl.DataFrame(rows, schema=dict(columns_of()))
 
 
