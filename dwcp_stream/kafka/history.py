@@ -1,12 +1,13 @@
 """Recent telemetry, alerts and feedback out of Kafka: what a model is trained on again."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 import polars as pl
@@ -15,6 +16,7 @@ from structlog import get_logger
 
 from dwcp_stream.errors import UNREADABLE
 from dwcp_stream.events import Alert
+from dwcp_stream.history.archive import read_archive
 from dwcp_stream.history.samples import Records, SampleReader, empty, once
 from dwcp_stream.kafka.scan import scan
 from dwcp_stream.realised import Feedback
@@ -25,6 +27,7 @@ CHUNK_RECORDS: Final = 2000
 SPILL_ROWS: Final = 250_000
 """Samples held as tables in memory before they go to a file."""
 Progress = Callable[[int, int], None]
+Source = Literal["kafka", "archive"]
 T = TypeVar("T", Alert, Feedback)
 
 log = get_logger(__name__)
@@ -119,6 +122,32 @@ async def collect_telemetry(
         outside=found.outside, repeated=found.repeated,
     )  # fmt: skip
     return found
+
+
+async def training_data(
+    settings: Settings,
+    stream: StreamDefinition,
+    since: float,
+    source: Source = "kafka",
+    progress: Progress | None = None,
+) -> tuple[pl.DataFrame, list[Alert], list[Feedback]]:
+    """Collect what `history.retrain` takes: telemetry since a time, alerts, and what was said of them.
+
+    Parameters
+    ----------
+    source
+        Where telemetry comes from: the stream's topic, or the archive that the settings name. Alerts and feedback are
+        in Kafka either way.
+
+    Raises
+    ------
+    BrokerError, PayloadError
+        As for `collect_telemetry` and `read_archive`.
+    """
+    alerts, feedback = await judgements(settings, stream.name)
+    if source == "kafka":
+        return await recent_telemetry(settings, stream, since, progress), alerts, feedback
+    return await asyncio.to_thread(read_archive, settings.archive.dir, stream, since), alerts, feedback
 
 
 async def judgements(settings: Settings, stream: str) -> tuple[list[Alert], list[Feedback]]:
