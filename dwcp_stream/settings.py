@@ -31,6 +31,7 @@ PREFIX = "DWCP_"
 PROJECT = Path(__file__).resolve().parent.parent
 PATH_KEYS = ("streams_dir", "models_dir", "data_dir")
 SSL_PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
+SECTION_PATHS = (("kafka", SSL_PATH_KEYS), ("archive", ("dir",)))
 
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
 """A bearer token as RFC 6750, section 2.1 has it; shorter ones can be guessed."""
@@ -224,6 +225,16 @@ class TrainerSettings(Section):
         default=0.05, gt=0, lt=1, description="How likely a version that is no better may ever be promoted."
     )
     look_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at what there is to decide.")
+class ArchiveSettings(Section):
+    """Where `dwcp-stream archive` keeps telemetry, and for how long."""
+
+    dir: Path = Field(default=Path("archive"), description="Folder of the Parquet files, by stream and date.")
+    retention_days: float = Field(
+        default=30.0, ge=1, description="Days of the samples' own time that are kept beside the newest one."
+    )
+    flush_seconds: float = Field(
+        default=300.0, gt=0, description="Seconds between two times that what was read is written and committed."
+    )
 
 
 class Settings(BaseSettings):
@@ -239,6 +250,7 @@ class Settings(BaseSettings):
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
     trainer: TrainerSettings = Field(default_factory=TrainerSettings)
+    archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",
@@ -345,8 +357,8 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"is not TOML: {error}", where=str(path), remedy="Correct that line") from error
-    kafka = data.get("kafka")
-    for section, keys in ((data, PATH_KEYS), (kafka if isinstance(kafka, dict) else {}, SSL_PATH_KEYS)):
+    parts = [(data.get(name), keys) for name, keys in SECTION_PATHS]
+    for section, keys in ((data, PATH_KEYS), *((s if isinstance(s, dict) else {}, keys) for s, keys in parts)):
         for key in keys:
             if isinstance(section.get(key), str):
                 section[key] = path.parent / section[key]
