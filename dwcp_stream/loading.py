@@ -109,6 +109,6 @@ class BoundModels:
             log.warning(
                 "no version is published; a detector that learns as it goes stands in",
                 model=binding.name,
-                models=str(self.repository.root),
+                models=self.repository.storage.where(),
             )
         return model

@@ -53,8 +53,8 @@ def sign(name: str, which: str, key_file: Path, key_id: str | None, settings: Se
     if found.error is not None:
         raise found.error
     who = key_id or key_file.stem
-    path = sign_version(repository.root / name / str(version), who, read_key(key_file))
-    result = {"name": name, "version": version, "key_id": who, "path": str(path)}
+    path = sign_version(repository.storage, name, version, who, read_key(key_file))
+    result = {"name": name, "version": version, "key_id": who, "path": path}
     emit(result, as_json, lambda made: f"{who} vouches for {name} version {version}: {made['path']}")
 
 
