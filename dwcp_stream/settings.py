@@ -205,6 +205,16 @@ class ControlSettings(Section):
     )
 
 
+class FeedbackSettings(Section):
+    """Whose judgements of alerts count."""
+
+    keys: PublicKeys = Field(
+        default_factory=dict,
+        description="Public Ed25519 keys by name, one of which must have signed a judgement that is to count;"
+        " without one every judgement counts.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Use `load_settings` to read the file and the environment with errors made for people."""
 
@@ -217,6 +227,7 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
+    feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",
