@@ -1,0 +1,139 @@
+"""From telemetry, alerts and feedback to what a trainer gets, and what its candidate is judged on."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from dwcp_stream.errors import PayloadError
+from dwcp_stream.events import Alert
+from dwcp_stream.history.episodes import Episode, Rows, episodes
+from dwcp_stream.realised.feedback import Feedback
+from dwcp_stream.streams import ModelBinding, StreamDefinition
+
+HOLDOUT: Final = 0.2
+LABEL: Final = "label"
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Rows to train on, and later ones that no trainer sees.
+
+    Attributes
+    ----------
+    train
+        Rows before `cut`. For anomaly and forecast models those in and shortly before alerts and missed trouble are
+        left out; for incident models all are there, with a label.
+    holdout
+        All rows from `cut` on, with a label whatever the task: what was left out of training is what a detector should
+        find, and what a forecaster will be asked for.
+    label
+        Name of the label's column: 1 in trouble, 0 outside, null where nobody knows.
+    cut
+        Epoch seconds.
+    left_out
+        Rows before `cut` that are not in `train`.
+    labelled
+        Rows of both parts by label: `incident`, `normal`, `unknown`.
+    alerts
+        Episodes by what was said of them: `true`, `false`, `unjudged`, `missed`.
+    """
+
+    train: pl.DataFrame
+    holdout: pl.DataFrame
+    label: str
+    cut: float
+    left_out: int
+    labelled: Mapping[str, int]
+    alerts: Mapping[str, int]
+
+
+def training_set(
+    stream: StreamDefinition,
+    binding: ModelBinding,
+    table: pl.DataFrame,
+    alerts: Iterable[Alert],
+    feedback: Iterable[Feedback],
+    *,
+    holdout: float = HOLDOUT,
+    before: float | None = None,
+) -> TrainingSet:
+    """Split telemetry by time, and leave out or label what was no quiet time.
+
+    An alert that somebody judged false is quiet time. One judged true, and what was said to be missed, is trouble. Of
+    one that nobody judged nothing is known, nor of the time shortly before an alert: trouble begins before it is seen.
+
+    Parameters
+    ----------
+    stream, binding
+        Definition of the stream, and which of its models.
+    table
+        Telemetry: the time column in epoch seconds, the entity's columns, the fields.
+    alerts, feedback
+        Messages of `dwcp.anomalies` and `dwcp.feedback`; those of other streams are ignored.
+    holdout
+        Share of the time, at its end, that is held out.
+    before
+        Seconds before an alert that are no quiet time either, and how long missed trouble lasts. Default: the length
+        of a window, since that is how far a verdict looks back.
+
+    Raises
+    ------
+    PayloadError
+        If the table has no rows, or no time to split.
+    """
+    if not 0.0 < holdout < 1.0:
+        raise ValueError(f"the share to hold out is {holdout}, not between 0 and 1")
+    ts = table[stream.time].to_numpy() if len(table) else np.zeros(0)
+    first, last = (float(ts.min()), float(ts.max())) if len(ts) else (0.0, 0.0)
+    if first >= last:
+        raise PayloadError(
+            f"{len(table)} samples cannot be split by time", where=stream.name, remedy="Give more recent telemetry"
+        )
+    cut = last - holdout * (last - first)
+    span = window_seconds(stream, table) if before is None else before
+    found = episodes(stream.name, alerts, feedback, span)
+    quiet_not, label = _marks(Rows(stream, table), found, span)
+    name = binding.label or LABEL
+    marked = table.with_columns(pl.Series(name, label, dtype=pl.Float64, nan_to_null=True))
+    early = ts < cut
+    keep = early if binding.task == "incident" else early & ~quiet_not
+    train = marked.filter(pl.Series(keep))
+    return TrainingSet(
+        train=train if binding.task == "incident" else train.drop(name),
+        holdout=marked.filter(pl.Series(~early)),
+        label=name,
+        cut=cut,
+        left_out=int(early.sum() - keep.sum()),
+        labelled={
+            "incident": int((label == 1).sum()),
+            "normal": int((label == 0).sum()),
+            "unknown": int(np.isnan(label).sum()),
+        },
+        alerts={"true": 0, "false": 0, "unjudged": 0, "missed": 0} | Counter(e.said for e in found),
+    )
+
+
+def window_seconds(stream: StreamDefinition, table: pl.DataFrame) -> float:
+    """Return how long a window of the stream lasts; where samples come as they like, going by how often they came."""
+    if not isinstance(stream.step, str):
+        return stream.window * stream.step
+    parts = [part for part in stream.entity if part in table.columns]
+    apart = table.select(pl.col(stream.time).sort().diff().over(parts) if parts else pl.col(stream.time).sort().diff())
+    median = apart.to_series().median()
+    return stream.window * (median if isinstance(median, float) else 0.0)
+
+
+def _marks(rows: Rows, found: list[Episode], span: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows [N] are no quiet time, and the label of each: NaN where nobody knows."""
+    trouble = [episode for episode in found if episode.said in ("true", "missed")]
+    told = [episode for episode in found if episode.said != "false"]
+    missed = [episode for episode in found if episode.said == "missed"]
+    disturbed = rows.inside(told, before=span)
+    # nobody says when missed trouble was over
+    label = np.where(disturbed | rows.inside(missed, after=span), np.nan, 0.0)
+    label[rows.inside(trouble)] = 1.0
+    return disturbed, label

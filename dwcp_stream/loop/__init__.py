@@ -1,0 +1,8 @@
+"""The loop that makes models better by what really happened: which version forecasts best, and how sure that is.
+
+Pure functions of the messages of `dwcp.accuracy`: no clock, no file, no Kafka.
+"""
+
+from dwcp_stream.loop.pairs import Paired, PairedErrors
+
+__all__ = ["Paired", "PairedErrors"]
