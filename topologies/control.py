@@ -25,7 +25,7 @@ from dwcp_stream.control import (
 )
 from dwcp_stream.errors import BrokerError, DwcpError, ModelError
 from dwcp_stream.kafka.control import ControlTopic, open_control
-from dwcp_stream.keys import parse_public
+from dwcp_stream.keys import public_keys
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.registry.promotion import promote, rollback, shadow, split
 from dwcp_stream.settings import Settings
@@ -72,9 +72,8 @@ class ControlReader:
     _task: Background = field(default_factory=Background)
 
     def __post_init__(self) -> None:
-        keys = {name: parse_public(text) for name, text in self.settings.control.keys.items()}
         names = {self.settings.app_id, app_id(self.settings, self.stream), self.settings.instance_id or EVERYONE}
-        self.verifier = Verifier(keys, names)
+        self.verifier = Verifier(public_keys(self.settings.control.keys), names)
 
     async def start(self) -> None:
         """Begin to read."""

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
-from dwcp_stream.history.archive import read_archive
-from dwcp_stream.kafka.history import judgements, recent_telemetry
 from structlog import get_logger
 
 from dwcp_stream.control import Retrain, Verifier
 from dwcp_stream.errors import BrokerError
 from dwcp_stream.events import ModelDecision, Output
+from dwcp_stream.history.archive import read_archive
 from dwcp_stream.history.retrain import Retrained, retrain
 from dwcp_stream.kafka.catalogue import topic_name
 from dwcp_stream.kafka.control import received
 from dwcp_stream.kafka.follow import Followed, follow
+from dwcp_stream.kafka.history import judgements, recent_telemetry
 from dwcp_stream.kafka.leadership import Leadership, leadership
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.keys import parse_public
@@ -26,7 +26,8 @@ from dwcp_stream.loading import open_repository
 from dwcp_stream.loop.intake import Intake
 from dwcp_stream.loop.knowledge import Knowledge
 from dwcp_stream.loop.policy import Policy
-from dwcp_stream.settings import Settings, TrainerSettings
+from dwcp_stream.setting_sections import TrainerSettings
+from dwcp_stream.settings import Settings
 from dwcp_stream.streams import ModelBinding, StreamDefinition
 from topologies.trainer import Trainer
 

@@ -41,8 +41,9 @@ def command(stream: str | None, hours: tuple[float, ...], days: float, settings:
 
     Forecasts: errors by model version, arm, horizon and target, beside repeating the last value (skill), with the
     share of actuals inside the 80 % interval (coverage), over the last hours of the forecasts' own time. Alerts:
-    precision and recall by model version, from what operators said of them (`dwcp-stream feedback`). Arms: how often
-    a challenger or shadow was over the threshold where the champion was not, and the other way round.
+    precision and recall by model version, from what operators said of them (`dwcp-stream feedback`); with
+    feedback.keys only from what one of these keys has signed. Arms: how often a challenger or shadow was over the
+    threshold where the champion was not, and the other way round.
     """
     spans = sorted(set(hours or (1.0, 24.0)))
     forecasts, arms, alerts, bad = asyncio.run(_read(settings, spans[-1], days))
@@ -54,6 +55,7 @@ def command(stream: str | None, hours: tuple[float, ...], days: float, settings:
         "arms": [row for row in beside if stream in (None, row["stream"])],
         "alerts": [row for row in judged if stream in (None, row["stream"])],
         "feedback_without_alert": alerts.unknown,
+        "feedback_refused": dict(alerts.refused),
         "unreadable": bad,
     }
     emit(result, as_json, _render)
@@ -62,9 +64,11 @@ def command(stream: str | None, hours: tuple[float, ...], days: float, settings:
 async def _read(settings: Settings, hours: float, days: float) -> "tuple[ForecastLedger, ArmLedger, AlertLedger, int]":
     from dwcp_stream.events import Accuracy, Alert, ArmScores
     from dwcp_stream.kafka.scan import scan
-    from dwcp_stream.realised import AlertLedger, ArmLedger, Feedback, ForecastLedger
+    from dwcp_stream.keys import public_keys
+    from dwcp_stream.realised import AlertLedger, ArmLedger, ForecastLedger
 
-    forecasts, arms, alerts = ForecastLedger(hours * HOUR), ArmLedger(hours * HOUR), AlertLedger()
+    forecasts, arms = ForecastLedger(hours * HOUR), ArmLedger(hours * HOUR)
+    alerts = AlertLedger(public_keys(settings.feedback.keys))
     bad = 0
     since = time.time() - days * 24 * HOUR
     with progress("reading", 3) as advance:
@@ -79,7 +83,7 @@ async def _read(settings: Settings, hours: float, days: float) -> "tuple[Forecas
             bad += not _taken(record, Alert, lambda alert, _: alerts.alert(alert))
         advance(1)
         async for record in scan(settings, "feedback", since):
-            bad += not _taken(record, Feedback, lambda said, _: alerts.feedback(said))
+            bad += not _judged(record, alerts)
         advance(1)
     return forecasts, arms, alerts, bad
 
@@ -92,6 +96,17 @@ def _taken(record: "ConsumerRecord", kind: type[T], take: Callable[[T, str], Non
 
     try:
         take(msgspec.json.decode(record.value or b"", type=kind), dict(record.headers).get("ce_id", b"").decode())
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _judged(record: "ConsumerRecord", alerts: "AlertLedger") -> bool:
+    """Hand a judgement over; false if it cannot be read."""
+    from dwcp_stream.errors import UNREADABLE
+
+    try:
+        alerts.judgement(record.value or b"", list(record.headers))
     except UNREADABLE:
         return False
     return True
@@ -127,6 +142,9 @@ def _render(result: dict[str, Any]) -> Any:
         parts.append(
             f"{result['feedback_without_alert']} judgements are about alerts that are not in the topic any more"
         )
+    if result["feedback_refused"]:
+        words = ", ".join(f"{number} {word}" for word, number in sorted(result["feedback_refused"].items()))
+        parts.append(f"judgements that do not count, as none of feedback.keys has signed them: {words}")
     if result["unreadable"]:
         parts.append(f"{result['unreadable']} records of the three topics cannot be read")
     return Group(*parts) if parts else "no forecast has met its target time, and no alert has been raised"

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 import msgspec
 
+from dwcp_stream.setting_sections import KEY_ID
 from dwcp_stream.settings import load_settings
 
 P = ParamSpec("P")
@@ -56,18 +57,35 @@ def entity_option(function: Callable[P, R]) -> Callable[P, R]:
     return decorate(function)
 
 
-def key_options(function: Callable[P, R]) -> Callable[P, R]:
+def key_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add ``--key FILE`` and ``--as NAME``, passed as `key_file` and `key_id`: whose signature it is."""
-    named = click.option("--as", "key_id", metavar="NAME", help="What workers call the key; default: the file's stem.")
+    return _key_options(function, required=True)
+
+
+def optional_key_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add the same for what need not be signed."""
+    return _key_options(function, required=False)
+
+
+def _key_options(function: Callable[..., R], *, required: bool) -> Callable[..., R]:
+    named = click.option("--as", "key_id", metavar="NAME", help="What readers call the key; default: the file's stem.")
     key = click.option(
         "--key",
         "key_file",
         type=click.Path(dir_okay=False, path_type=Path),
-        required=True,
+        required=required,
         metavar="FILE",
         help="Your private key; `control keygen` makes one.",
     )
     return key(named(function))
+
+
+def key_name(key_file: Path, key_id: str | None) -> str:
+    """Return what readers call a key; UsageError if no settings could have that name."""
+    name = key_file.stem if key_id is None else key_id
+    if not KEY_ID.fullmatch(name):
+        raise click.BadParameter(f"{name!r} is no name of a key; give --as NAME", param_hint="--key")
+    return name
 
 
 def _version_or_none(_context: click.Context, parameter: click.Parameter, text: str) -> int | None:

@@ -13,13 +13,14 @@ import click
 from dwcp_stream.cli.common import (
     emit,
     json_option,
+    key_name,
     key_options,
     settings_option,
     share_of,
     share_option,
     version_or_none,
 )
-from dwcp_stream.settings import KEY_ID, Settings
+from dwcp_stream.settings import Settings
 
 if TYPE_CHECKING:
     from dwcp_stream.control import Action
@@ -217,11 +218,8 @@ def _send(
     from dwcp_stream.kafka.control import send_command
     from dwcp_stream.keys import read_key
 
-    name = key_file.stem if key_id is None else key_id
-    if not KEY_ID.fullmatch(name):
-        raise click.BadParameter(f"{name!r} is no name of a key; give --as NAME", param_hint="--key")
     whole = Command(
-        key_id=name,
+        key_id=key_name(key_file, key_id),
         audience=to,
         sequence=time.time_ns() // 1000,
         not_after=datetime.now(UTC) + timedelta(seconds=within),
@@ -235,12 +233,13 @@ def _send(
 async def _list(settings: Settings) -> list[dict[str, Any]]:
     from dwcp_stream.control import Verifier
     from dwcp_stream.kafka.control import open_control
-    from dwcp_stream.keys import parse_public
+    from dwcp_stream.keys import public_keys
     from dwcp_stream.streams import load_streams
 
-    keys = {name: parse_public(text) for name, text in settings.control.keys.items()}
     ours = {settings.app_id, *(f"{settings.app_id}-{name}" for name in load_streams(settings.streams_dir))}
-    verifier = Verifier(keys, ours | ({settings.instance_id} if settings.instance_id else set()))
+    verifier = Verifier(
+        public_keys(settings.control.keys), ours | ({settings.instance_id} if settings.instance_id else set())
+    )
     rows = []
     async with open_control(settings) as topic:
         for record in await topic.past():

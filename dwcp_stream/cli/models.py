@@ -70,9 +70,12 @@ def show(name: str, which: str, settings: Settings, as_json: bool) -> None:
 
     repository = open_repository(settings)
     manifest = repository.manifest(name, which)
-    folder = repository.root / name / str(manifest.version)
     held = [alias for alias, version in repository.aliases(name).items() if version == manifest.version]
-    result = {"path": str(folder), "aliases": held, "manifest": msgspec.to_builtins(manifest)}
+    result = {
+        "path": repository.where(name, manifest.version),
+        "aliases": held,
+        "manifest": msgspec.to_builtins(manifest),
+    }
     emit(result, as_json, _render_manifest)
 
 

@@ -18,7 +18,7 @@ POLL_MS = 200
 log = get_logger(__name__)
 
 
-class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped here
+class Leadership(ConsumerRebalanceListener):
     """Whether this process leads.
 
     A member whose session has run out does not know yet that another leads: what a leader does must do no harm if it

@@ -45,7 +45,7 @@ def promote(
     moves = _alone(pointed, "champion", version)
     if before not in (None, version) and repository.verify(name, before, stream).ok:
         moves["last_good"] = before
-    move_aliases(repository.root, name, moves, by=by, reason=reason)
+    move_aliases(repository.storage, name, moves, by=by, reason=reason)
     return before
 
 
@@ -73,12 +73,12 @@ def rollback(
     if before is None or before == version:
         raise ModelError(
             f"there is nothing to go back to: version {version} of {name!r} is last_good and champion is {before}",
-            where=str(repository.root / FILE),
+            where=repository.storage.where(FILE),
             remedy="Use `dwcp-stream models promote` with a version",
         )
     _demand(repository, name, version, stream)
     moves = _alone(repository.aliases(name), "champion", version)
-    move_aliases(repository.root, name, moves, by=by, reason=reason)
+    move_aliases(repository.storage, name, moves, by=by, reason=reason)
     return before, version
 
 
@@ -152,14 +152,14 @@ def _beside(
         if pointed.get("champion") == version:
             raise ModelError(
                 f"version {version} of {name!r} is champion and cannot be its own {alias}",
-                where=str(repository.root / FILE),
+                where=repository.storage.where(FILE),
                 remedy="Choose another version; `dwcp-stream models list` shows them",
             )
         _demand(repository, name, version, stream)
         moves = _alone(pointed, alias, version)
         if share is not None:
             moves["share"] = share
-    move_aliases(repository.root, name, moves, by=by, reason=reason)
+    move_aliases(repository.storage, name, moves, by=by, reason=reason)
     return pointed.get(alias)
 
 

@@ -10,6 +10,7 @@ from dwcp_stream.errors import UNREADABLE, ModelError
 from dwcp_stream.registry import files
 from dwcp_stream.registry.aliases import move_aliases
 from dwcp_stream.registry.repository import ModelRepository
+from dwcp_stream.registry.storage import FolderStorage
 from dwcp_stream.streams import StreamDefinition
 
 ANEW = ("name", "version", "files")
@@ -53,12 +54,12 @@ def publish_folder(
             where=str(folder),
             remedy=f"Give the folder that holds {files.MANIFEST}, {' and '.join(files.REQUIRED)}",
         )
-    contents = files.read_version(folder)
+    contents = files.read_version(FolderStorage(folder), "")
     manifest = _plain_manifest(contents, where=str(folder / files.MANIFEST))
     stream = (streams or {}).get(str(manifest.get("stream")))
     version = repository.publish(name, contents, manifest, stream)
     if "champion" not in repository.aliases(name) and not repository.keys:
-        move_aliases(repository.root, name, {"champion": version}, by=by, reason=reason or "the first version")
+        move_aliases(repository.storage, name, {"champion": version}, by=by, reason=reason or "the first version")
     return version
 
 

@@ -256,7 +256,11 @@ def test_every_topic_has_messages():
 @pytest.mark.parametrize("verdict", ["true", "false", "missed"])
 def test_feedback_is_as_the_document_says(verdict):
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    _, value = build_feedback(Feedback(verdict=verdict, stream="node", entity="n1", starts_at=at, said_at=at))
+    said = Feedback(verdict=verdict, stream="node", entity="n1", starts_at=at, said_at=at)
+    for signed_by in (None, ("alice", Ed25519PrivateKey.generate())):
+        _, value, headers = build_feedback(said, signed_by)
+        message = resolve(DOCUMENT["channels"]["feedback"]["messages"]["Feedback"])
+        assert not complain(validator(message["headers"]), {key: str(given) for key, given in headers})
     assert not complain(schema_of("Feedback"), msgspec.json.decode(value))
     for key in ("verdict", "stream", "entity", "startsAt", "said_at"):
         assert complain(schema_of("Feedback"), {k: v for k, v in msgspec.json.decode(value).items() if k != key}), key

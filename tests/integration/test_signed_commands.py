@@ -156,13 +156,13 @@ async def test_only_what_somebody_has_signed_is_promoted_or_served(site) -> None
     await wait_until(lambda: not worker.running, lambda: f"a worker with an unsigned champion ends\n{worker.tail()}")
     assert "is not signed" in worker.tail()
 
-    sign_version(models / probe.MODEL / "1", "alice", ALICE)
+    sign_version(models, probe.MODEL, 1, "alice", ALICE)
     probe.publish_model(models, site.stream, factor=1.5, alias=None)
     worker = run.start()
     await run.ready(worker)
     await send_command(run.settings, signed(Promote(probe.MODEL, 2)))
     await counted(run, worker, failed=1)
-    sign_version(models / probe.MODEL / "2", "alice", ALICE)
+    sign_version(models, probe.MODEL, 2, "alice", ALICE)
     await send_command(run.settings, signed(Promote(probe.MODEL, 2)))
     await counted(run, worker, failed=1, applied=1)
     assert champion(models) == 2
