@@ -3,6 +3,7 @@
 import base64
 import binascii
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -63,6 +64,11 @@ def public_text(key: Ed25519PrivateKey) -> str:
     """Return the public half as the settings have it: base64 of its 32 bytes."""
     raw = key.public_key().public_bytes(form.Encoding.Raw, form.PublicFormat.Raw)
     return base64.b64encode(raw).decode()
+
+
+def public_keys(texts: Mapping[str, str]) -> dict[str, Ed25519PublicKey]:
+    """Return the public keys of a table of the settings, by name; ValueError as `parse_public`."""
+    return {name: parse_public(text) for name, text in texts.items()}
 
 
 def parse_public(text: str) -> Ed25519PublicKey:

@@ -32,10 +32,9 @@ def open_repository(settings: Settings) -> ModelRepository:
     """Return the model repository that the settings name, with the keys whose signature they demand."""
     if not settings.model_keys:
         return ModelRepository(settings.models_dir)
-    from dwcp_stream.keys import parse_public  # noqa: PLC0415  cryptography takes its time
+    from dwcp_stream.keys import public_keys  # noqa: PLC0415  cryptography takes its time
 
-    keys = {name: parse_public(text) for name, text in settings.model_keys.items()}
-    return ModelRepository(settings.models_dir, keys=keys)
+    return ModelRepository(settings.models_dir, keys=public_keys(settings.model_keys))
 
 
 def bound_models(settings: Settings, stream: StreamDefinition) -> list[Model]:
@@ -109,6 +108,6 @@ class BoundModels:
             log.warning(
                 "no version is published; a detector that learns as it goes stands in",
                 model=binding.name,
-                models=str(self.repository.root),
+                models=self.repository.storage.where(),
             )
         return model

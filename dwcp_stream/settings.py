@@ -15,7 +15,16 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -179,6 +188,15 @@ PublicKeys = Annotated[dict[str, str], AfterValidator(_public_keys)]
 """Public Ed25519 keys by name: base64 of 32 bytes."""
 
 
+def _folder_or_url(value: Any) -> Path | str:
+    """Take a folder, or an fsspec URL as it is."""
+    if isinstance(value, str) and "://" in value:
+        return value
+    if not isinstance(value, str | Path):
+        raise ValueError("must be a folder or a URL")  # noqa: TRY004  what pydantic takes for a wrong value
+    return Path(value)
+
+
 class ControlSettings(Section):
     """Who may command workers through `dwcp.control`."""
 
@@ -200,6 +218,16 @@ class ArchiveSettings(Section):
     )
 
 
+class FeedbackSettings(Section):
+    """Whose judgements of alerts count."""
+
+    keys: PublicKeys = Field(
+        default_factory=dict,
+        description="Public Ed25519 keys by name, one of which must have signed a judgement that is to count;"
+        " without one every judgement counts.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Use `load_settings` to read the file and the environment with errors made for people."""
 
@@ -213,6 +241,7 @@ class Settings(BaseSettings):
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
+    feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",
@@ -244,7 +273,10 @@ class Settings(BaseSettings):
     streams_dir: Path = Field(
         default_factory=lambda: _shipped("config/streams"), description="Folder of the stream definitions."
     )
-    models_dir: Path = Field(default_factory=lambda: _shipped("models"), description="Folder of the model repository.")
+    models_dir: Annotated[Path | str, PlainValidator(_folder_or_url)] = Field(
+        default_factory=lambda: _shipped("models"),
+        description="Folder of the model repository, or an fsspec URL such as s3://bucket/models.",
+    )
     model_keys: PublicKeys = Field(
         default_factory=dict,
         description="Public Ed25519 keys by name, one of which must have signed a version that is to be used"
@@ -322,7 +354,7 @@ def _read(path: Path) -> dict[str, Any]:
     parts = [(data.get(name), keys) for name, keys in SECTION_PATHS]
     for section, keys in ((data, PATH_KEYS), *((s if isinstance(s, dict) else {}, keys) for s, keys in parts)):
         for key in keys:
-            if isinstance(section.get(key), str):
+            if isinstance(section.get(key), str) and "://" not in section[key]:
                 section[key] = path.parent / section[key]
     return data
 

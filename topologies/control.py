@@ -16,15 +16,18 @@ from dwcp_stream.control import (
     Command,
     Promote,
     Received,
+    Retrain,
     Rollback,
     SetLogLevel,
+    Shadow,
+    Split,
     Verifier,
 )
 from dwcp_stream.errors import BrokerError, DwcpError, ModelError
 from dwcp_stream.kafka.control import ControlTopic, open_control
-from dwcp_stream.keys import parse_public
+from dwcp_stream.keys import public_keys
 from dwcp_stream.registry import ModelRepository
-from dwcp_stream.registry.promotion import promote, rollback
+from dwcp_stream.registry.promotion import promote, rollback, shadow, split
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition
 from topologies.background import Background
@@ -69,9 +72,8 @@ class ControlReader:
     _task: Background = field(default_factory=Background)
 
     def __post_init__(self) -> None:
-        keys = {name: parse_public(text) for name, text in self.settings.control.keys.items()}
         names = {self.settings.app_id, app_id(self.settings, self.stream), self.settings.instance_id or EVERYONE}
-        self.verifier = Verifier(keys, names)
+        self.verifier = Verifier(public_keys(self.settings.control.keys), names)
 
     async def start(self) -> None:
         """Begin to read."""
@@ -168,8 +170,11 @@ class ControlReader:
             before = logging.getLevelName(logging.getLogger().level).lower()
             logging.getLogger().setLevel(action.level.upper())
             return "applied", f"{before} to {action.level}"
-        if action.model not in {binding.name for binding in self.stream.models}:
-            return "ignored", f"{self.stream.name} does not use it"
+        used = action.model in {binding.name for binding in self.stream.models}
+        if isinstance(action, Retrain) or not used:
+            return "ignored", "the trainer obeys it" if used else f"{self.stream.name} does not use it"
+        if isinstance(action, Shadow | Split):
+            return "applied", self._beside(action, by, command.reason)
         before_ = self.repository.aliases(action.model).get("champion")
         if isinstance(action, Promote):
             if before_ == action.version:
@@ -177,6 +182,15 @@ class ControlReader:
             promote(self.repository, action.model, action.version, self.stream, by=by, reason=command.reason)
             return "applied", f"{before_ or 'none'} to {action.version}"
         return "applied", self._go_back(action, before_, by, command.reason)
+
+    def _beside(self, action: Shadow | Split, by: str, reason: str) -> str:
+        model, version = action.model, action.version
+        if isinstance(action, Split):
+            shared = self.repository.share(model)
+            before = split(self.repository, model, version, action.share, self.stream, by=by, reason=reason)
+            return f"{before or 'none'} with {shared}% to {version or 'none'} with {action.share}%"
+        before = shadow(self.repository, model, version, self.stream, by=by, reason=reason)
+        return f"{before or 'none'} to {version or 'none'}"
 
     def _go_back(self, action: Rollback, before: int | None, by: str, reason: str) -> str:
         good = self.repository.aliases(action.model).get("last_good")

@@ -92,7 +92,17 @@ MESSAGES = {
         ),
         ("source_key", "truncated_from"),
     ),
-    "feedback": Message("Feedback", "What an operator says of an alert, or of one that was missing.", Feedback, ()),
+    "feedback": Message(
+        "Feedback",
+        "What an operator says of an alert, or of one that was missing; signed or not.",
+        Feedback,
+        (),
+        (
+            (HEADER_KEY, "Name of the key in the settings (feedback.keys)."),
+            (HEADER_SIGNATURE, "64 bytes, not text: Ed25519 over the bytes of the payload."),
+        ),
+        (HEADER_KEY, HEADER_SIGNATURE),
+    ),
     "control": Message(
         "Command",
         "A signed command to workers.",

@@ -41,7 +41,8 @@ def command(stream: str | None, hours: tuple[float, ...], days: float, settings:
 
     Forecasts: errors by model version, arm, horizon and target, beside repeating the last value (skill), with the
     share of actuals inside the 80 % interval (coverage), over the last hours of the forecasts' own time. Alerts:
-    precision and recall by model version, from what operators said of them (`dwcp-stream feedback`).
+    precision and recall by model version, from what operators said of them (`dwcp-stream feedback`); with
+    feedback.keys only from what one of these keys has signed.
     """
     spans = sorted(set(hours or (1.0, 24.0)))
     forecasts, alerts, bad = asyncio.run(_read(settings, spans[-1], days))
@@ -51,6 +52,7 @@ def command(stream: str | None, hours: tuple[float, ...], days: float, settings:
         "forecasts": [row for row in rows if stream in (None, row["stream"])],
         "alerts": [row for row in judged if stream in (None, row["stream"])],
         "feedback_without_alert": alerts.unknown,
+        "feedback_refused": dict(alerts.refused),
         "unreadable": bad,
     }
     emit(result, as_json, _render)
@@ -59,9 +61,10 @@ def command(stream: str | None, hours: tuple[float, ...], days: float, settings:
 async def _read(settings: Settings, hours: float, days: float) -> "tuple[ForecastLedger, AlertLedger, int]":
     from dwcp_stream.events import Accuracy, Alert
     from dwcp_stream.kafka.scan import scan
-    from dwcp_stream.realised import AlertLedger, Feedback, ForecastLedger
+    from dwcp_stream.keys import public_keys
+    from dwcp_stream.realised import AlertLedger, ForecastLedger
 
-    forecasts, alerts = ForecastLedger(hours * HOUR), AlertLedger()
+    forecasts, alerts = ForecastLedger(hours * HOUR), AlertLedger(public_keys(settings.feedback.keys))
     bad = 0
     since = time.time() - days * 24 * HOUR
     with progress("reading", 3) as advance:
@@ -73,7 +76,7 @@ async def _read(settings: Settings, hours: float, days: float) -> "tuple[Forecas
             bad += not _taken(record, Alert, lambda alert, _: alerts.alert(alert))
         advance(1)
         async for record in scan(settings, "feedback", since):
-            bad += not _taken(record, Feedback, lambda said, _: alerts.feedback(said))
+            bad += not _judged(record, alerts)
         advance(1)
     return forecasts, alerts, bad
 
@@ -86,6 +89,17 @@ def _taken(record: "ConsumerRecord", kind: type[T], take: Callable[[T, str], Non
 
     try:
         take(msgspec.json.decode(record.value or b"", type=kind), dict(record.headers).get("ce_id", b"").decode())
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _judged(record: "ConsumerRecord", alerts: "AlertLedger") -> bool:
+    """Hand a judgement over; false if it cannot be read."""
+    from dwcp_stream.errors import UNREADABLE
+
+    try:
+        alerts.judgement(record.value or b"", list(record.headers))
     except UNREADABLE:
         return False
     return True
@@ -115,6 +129,9 @@ def _render(result: dict[str, Any]) -> Any:
         parts.append(
             f"{result['feedback_without_alert']} judgements are about alerts that are not in the topic any more"
         )
+    if result["feedback_refused"]:
+        words = ", ".join(f"{number} {word}" for word, number in sorted(result["feedback_refused"].items()))
+        parts.append(f"judgements that do not count, as none of feedback.keys has signed them: {words}")
     if result["unreadable"]:
         parts.append(f"{result['unreadable']} records of the three topics cannot be read")
     return Group(*parts) if parts else "no forecast has met its target time, and no alert has been raised"

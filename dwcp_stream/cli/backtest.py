@@ -20,7 +20,7 @@ HEAD = 20
 @click.option("--stream", "stream_name", metavar="NAME", help="The stream the files are of.")
 @click.option("--data", "data", multiple=True, type=click.Path(path_type=Path), help="A file; may be repeated.")
 @entity_option
-@click.option("--models", "models_dir", type=click.Path(path_type=Path, file_okay=False), help="Model repository.")
+@click.option("--models", "models_dir", metavar="DIR", help="Model repository, a folder or a URL.")
 @click.option(
     "--scores",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -34,7 +34,7 @@ def command(
     stream_name: str | None,
     data: tuple[Path, ...],
     entity: str | None,
-    models_dir: Path | None,
+    models_dir: str | None,
     scores: Path | None,
     partitions: int,
     settings: Settings,

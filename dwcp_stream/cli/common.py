@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 import msgspec
 
-from dwcp_stream.settings import load_settings
+from dwcp_stream.settings import KEY_ID, load_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,18 +56,61 @@ def entity_option(function: Callable[P, R]) -> Callable[P, R]:
     return decorate(function)
 
 
-def key_options(function: Callable[P, R]) -> Callable[P, R]:
+def key_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add ``--key FILE`` and ``--as NAME``, passed as `key_file` and `key_id`: whose signature it is."""
-    named = click.option("--as", "key_id", metavar="NAME", help="What workers call the key; default: the file's stem.")
+    return _key_options(function, required=True)
+
+
+def optional_key_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add the same for what need not be signed."""
+    return _key_options(function, required=False)
+
+
+def _key_options(function: Callable[..., R], *, required: bool) -> Callable[..., R]:
+    named = click.option("--as", "key_id", metavar="NAME", help="What readers call the key; default: the file's stem.")
     key = click.option(
         "--key",
         "key_file",
         type=click.Path(dir_okay=False, path_type=Path),
-        required=True,
+        required=required,
         metavar="FILE",
         help="Your private key; `control keygen` makes one.",
     )
     return key(named(function))
+
+
+def key_name(key_file: Path, key_id: str | None) -> str:
+    """Return what readers call a key; UsageError if no settings could have that name."""
+    name = key_file.stem if key_id is None else key_id
+    if not KEY_ID.fullmatch(name):
+        raise click.BadParameter(f"{name!r} is no name of a key; give --as NAME", param_hint="--key")
+    return name
+
+
+def _version_or_none(_context: click.Context, parameter: click.Parameter, text: str) -> int | None:
+    if text == "none":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise click.BadParameter(f"{text!r} is neither a version nor none", param=parameter)
+    return int(text)
+
+
+version_or_none = click.argument("version", metavar="VERSION|none", callback=_version_or_none)
+"""A version's number, or the word `none`, which becomes None."""
+
+
+def share_option(function: Callable[..., R]) -> Callable[..., R]:
+    """Add ``--share PERCENT``, passed as `share`; see `share_of`."""
+    help_ = "Of the entities that it serves, 1 to 100; none needs none."
+    decorate = click.option("--share", type=click.IntRange(1, 100), metavar="PERCENT", help=help_)
+    return decorate(function)
+
+
+def share_of(version: int | None, share: int | None) -> int:
+    """Return the share, 0 without a version; UsageError for a version without a share or a share without a version."""
+    if (version is None) != (share is None):
+        raise click.UsageError("a version needs --share PERCENT" if version else "none takes no --share")
+    return share or 0
 
 
 def settings_option(function: Callable[..., R]) -> Callable[..., R]:

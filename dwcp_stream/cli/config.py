@@ -57,11 +57,14 @@ def check(context: click.Context, settings: Settings, as_json: bool, files: tupl
         f"{name}: no setting has this variable; `dwcp-stream config show` lists them"
         for name in unknown_variables(os.environ)
     ]
+    from dwcp_stream.registry import ModelRepository
+
+    repository = ModelRepository(settings.models_dir)
     warnings += [
         f"{stream.name}: model {model.name} is not in {settings.models_dir}"
         for stream in streams
         for model in stream.models
-        if not (settings.models_dir / model.name).is_dir()
+        if not repository.versions(model.name)
     ]
     result = {
         "ok": not errors,

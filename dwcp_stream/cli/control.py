@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dwcp_stream.cli.common import emit, json_option, key_options, settings_option
-from dwcp_stream.settings import KEY_ID, Settings
+from dwcp_stream.cli.common import (
+    emit,
+    json_option,
+    key_name,
+    key_options,
+    settings_option,
+    share_of,
+    share_option,
+    version_or_none,
+)
+from dwcp_stream.settings import Settings
 
 if TYPE_CHECKING:
     from dwcp_stream.control import Action
@@ -104,6 +113,62 @@ def rollback(model: str, version: int, **given: Any) -> None:
 
 
 @send.command(
+    epilog="""\b
+Examples:
+  dwcp-stream control send shadow node-gbt 3 --key alice.key --reason "trained on last month"
+  dwcp-stream control send shadow node-gbt none --key alice.key
+"""
+)
+@click.argument("model")
+@version_or_none
+@sending
+@settings_option
+@json_option
+def shadow(model: str, version: int | None, **given: Any) -> None:
+    """Let VERSION of MODEL score beside the champion without being heard, or no version (none)."""
+    from dwcp_stream.control import Shadow
+
+    _send(Shadow(model, version), **given)
+
+
+@send.command(
+    epilog="""\b
+Examples:
+  dwcp-stream control send split node-gbt 3 --share 10 --key alice.key
+  dwcp-stream control send split node-gbt none --key alice.key --reason "worse than the champion"
+"""
+)
+@click.argument("model")
+@version_or_none
+@share_option
+@sending
+@settings_option
+@json_option
+def split(model: str, version: int | None, share: int | None, **given: Any) -> None:
+    """Let VERSION of MODEL serve a share of the entities as challenger, or no version (none)."""
+    from dwcp_stream.control import Split
+
+    _send(Split(model, version, share_of(version, share)), **given)
+
+
+@send.command(
+    epilog="""\b
+Example:
+  dwcp-stream control send retrain node-gbt --key alice.key --reason "new hardware"
+"""
+)
+@click.argument("model")
+@sending
+@settings_option
+@json_option
+def retrain(model: str, **given: Any) -> None:
+    """Have a new version of MODEL trained now; the trainer obeys it, workers ignore it."""
+    from dwcp_stream.control import Retrain
+
+    _send(Retrain(model), **given)
+
+
+@send.command(
     "log-level",
     epilog="""\b
 Example:
@@ -153,11 +218,8 @@ def _send(
     from dwcp_stream.kafka.control import send_command
     from dwcp_stream.keys import read_key
 
-    name = key_file.stem if key_id is None else key_id
-    if not KEY_ID.fullmatch(name):
-        raise click.BadParameter(f"{name!r} is no name of a key; give --as NAME", param_hint="--key")
     whole = Command(
-        key_id=name,
+        key_id=key_name(key_file, key_id),
         audience=to,
         sequence=time.time_ns() // 1000,
         not_after=datetime.now(UTC) + timedelta(seconds=within),
@@ -171,12 +233,13 @@ def _send(
 async def _list(settings: Settings) -> list[dict[str, Any]]:
     from dwcp_stream.control import Verifier
     from dwcp_stream.kafka.control import open_control
-    from dwcp_stream.keys import parse_public
+    from dwcp_stream.keys import public_keys
     from dwcp_stream.streams import load_streams
 
-    keys = {name: parse_public(text) for name, text in settings.control.keys.items()}
     ours = {settings.app_id, *(f"{settings.app_id}-{name}" for name in load_streams(settings.streams_dir))}
-    verifier = Verifier(keys, ours | ({settings.instance_id} if settings.instance_id else set()))
+    verifier = Verifier(
+        public_keys(settings.control.keys), ours | ({settings.instance_id} if settings.instance_id else set())
+    )
     rows = []
     async with open_control(settings) as topic:
         for record in await topic.past():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dwcp_stream.streams.definition import ModelBinding
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+CURVES = "training.png"
 
 
 @click.command(
@@ -131,30 +132,37 @@ def command(
         seen = trained_on(model.manifest, (*files, *more_files))
         result = {"model": model.name, "version": model.version, "task": model.task, "trained_on": seen, **judged}
         if folder is not None and plots is not None:
-            version = repository.root / model.name / str(model.version)
+            curves = _curves(repository, model.name, model.version)
+            plots = plots | ({} if curves is None else {CURVES: curves})
             words = _command_line(model.name, which, label, cause, seed, entity, peers=peers)
             result["report"] = str(
-                _write(folder / model.name, version, result, plots, words, (*files, *more_files), train_files)
+                _write(folder / model.name, result, plots, words, (*files, *more_files), train_files)
             )
         results.append(result)
     emit({"stream": stream.name, "files": [str(p) for p in (*files, *more_files)], "models": results}, as_json, _render)
 
 
+def _curves(repository: "ModelRepository", name: str, version: int) -> bytes | None:
+    """Return the picture of a version's training, if it holds one."""
+    from dwcp_stream.registry.files import LIMITS
+
+    try:
+        return repository.storage.read(f"{name}/{version}/{CURVES}", LIMITS[".png"])
+    except FileNotFoundError:
+        return None
+
+
 def _write(
     folder: Path,
-    version: Path,
     result: dict[str, Any],
     plots: "dict[str, bytes]",
     words: list[str],
     files: tuple[Path, ...],
     train_files: tuple[Path, ...],
 ) -> Path:
-    """Write report.md and the pictures, the version's training curves too; returns the report's path."""
+    """Write report.md and the pictures; returns the report's path."""
     from dwcp_stream.training.evaluation_report import write_report
 
-    curves = version / "training.png"
-    if curves.is_file():
-        plots = {**plots, "training.png": curves.read_bytes()}
     words = [*words, *(word for path in train_files for word in ("--train", path.name))]
     line = shlex.join([*words, "--data", *(path.name for path in files)])
     try:

@@ -4,11 +4,12 @@ import asyncio
 import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dwcp_stream.cli.common import emit, json_option, settings_option
+from dwcp_stream.cli.common import emit, json_option, key_name, optional_key_options, settings_option
 from dwcp_stream.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT
 
 @click.group()
 def command() -> None:
-    """Say what alerts were worth; `dwcp-stream accuracy` makes precision and recall of it."""
+    """Say what alerts were worth; `dwcp-stream accuracy` makes precision and recall of it.
+
+    Where the settings name keys (feedback.keys), only what one of them has signed counts: give --key FILE.
+    """
 
 
 def about_alert(function: Callable[..., R]) -> Callable[..., R]:
@@ -32,13 +36,21 @@ def about_alert(function: Callable[..., R]) -> Callable[..., R]:
             "--at", type=TIME, help="When the alert began (startsAt, UTC); default: the newest of the fingerprint."
         ),
         click.option("--note", default="", help="For people."),
+        optional_key_options,
         settings_option,
         json_option,
     )
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), function)
 
 
-@command.command("true", epilog='\b\nExample:\n  dwcp-stream feedback true 4f2a --note "leader was out of memory"')
+@command.command(
+    "true",
+    epilog="""\b
+Examples:
+  dwcp-stream feedback true 4f2a --note "leader was out of memory"
+  dwcp-stream feedback true 4f2a --key alice.key
+""",
+)
 @about_alert
 def true(**given: Any) -> None:
     """Say that the alert with this FINGERPRINT (or its beginning) told of real trouble."""
@@ -63,18 +75,39 @@ Example:
 @click.option("--at", type=TIME, required=True, help="When the trouble began, UTC.")
 @click.option("--model", default="", help="The model that should have told; default: every model of the stream.")
 @click.option("--note", default="", help="For people.")
+@optional_key_options
 @settings_option
 @json_option
-def missed(stream: str, entity: str, at: datetime, model: str, note: str, settings: Settings, *, as_json: bool) -> None:
+def missed(
+    stream: str,
+    entity: str,
+    at: datetime,
+    model: str,
+    note: str,
+    key_file: Path | None,
+    key_id: str | None,
+    settings: Settings,
+    *,
+    as_json: bool,
+) -> None:
     """Say that ENTITY of STREAM was in trouble, and no alert told of it."""
     from dwcp_stream.loading import find_stream
 
     find_stream(settings, stream)
     said = _feedback("missed", at.replace(tzinfo=UTC), stream=stream, entity=entity, model=model, note=note)
-    _send(settings, said, as_json)
+    _send(settings, said, key_file, key_id, as_json)
 
 
-def _judge(verdict: str, fingerprint: str, at: datetime | None, note: str, settings: Settings, as_json: bool) -> None:
+def _judge(
+    verdict: str,
+    fingerprint: str,
+    at: datetime | None,
+    note: str,
+    key_file: Path | None,
+    key_id: str | None,
+    settings: Settings,
+    as_json: bool,
+) -> None:
     alert = asyncio.run(_find(settings, fingerprint, at.replace(tzinfo=UTC) if at else None))
     said = _feedback(
         verdict,
@@ -85,7 +118,7 @@ def _judge(verdict: str, fingerprint: str, at: datetime | None, note: str, setti
         fingerprint=alert.fingerprint,
         note=note,
     )
-    _send(settings, said, as_json)
+    _send(settings, said, key_file, key_id, as_json)
 
 
 def _feedback(verdict: Any, starts_at: datetime, **values: str) -> "Feedback":
@@ -124,24 +157,30 @@ async def _find(settings: Settings, fingerprint: str, at: datetime | None) -> "A
     )
 
 
-def _send(settings: Settings, said: "Feedback", as_json: bool) -> None:
-    asyncio.run(_write(settings, said))
+def _send(settings: Settings, said: "Feedback", key_file: Path | None, key_id: str | None, as_json: bool) -> None:
+    from dwcp_stream.keys import read_key
+    from dwcp_stream.realised import build_feedback
+
+    signed_by = None if key_file is None else (key_name(key_file, key_id), read_key(key_file))
+    asyncio.run(_write(settings, *build_feedback(said, signed_by)))
+    if signed_by is None and settings.feedback.keys:
+        click.echo(
+            "it does not count: the settings name keys (feedback.keys), and it is not signed; give --key", err=True
+        )
     words = {"true": "right", "false": "a false alarm", "missed": "missing"}
     emit(said, as_json, lambda f: f"noted: an alert of {f.entity} ({f.stream}) was {words[f.verdict]}")
 
 
-async def _write(settings: Settings, said: "Feedback") -> None:
+async def _write(settings: Settings, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
     from aiokafka.errors import KafkaError
 
     from dwcp_stream.errors import BrokerError
     from dwcp_stream.kafka.catalogue import topic_name
     from dwcp_stream.kafka.clients import producer_client
-    from dwcp_stream.realised import build_feedback
 
     topic = topic_name(settings.topics.prefix, "feedback")
-    key, value = build_feedback(said)
     async with producer_client(settings) as producer:
         try:
-            await producer.send_and_wait(topic, value, key)
+            await producer.send_and_wait(topic, value, key, headers=headers)
         except KafkaError as error:
             raise BrokerError(f"was not written: {error}", where=topic, remedy="Try again") from error

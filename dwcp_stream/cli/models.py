@@ -1,4 +1,4 @@
-"""`dwcp-stream models`: what is in the model repository, whether it may be used, and which version serves."""
+"""`dwcp-stream models`: what is in the model repository, and whether it may be used."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from dwcp_stream.cli import upkeep
+from dwcp_stream.cli import arms, upkeep
 from dwcp_stream.cli.common import emit, json_option, progress, settings_option
 from dwcp_stream.settings import Settings
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """List, show, describe, verify, promote and roll back the models.
+    """List, show, describe, verify, publish, promote and roll back the models.
 
     Models are folders of the repository (setting `models_dir`): NAME/VERSION/ with model.onnx, manifest.json
     and more. A version never changes; aliases.json says which is champion, challenger, shadow or last_good.
     """
 
 
-for _more in upkeep.COMMANDS:
+for _more in (*arms.COMMANDS, *upkeep.COMMANDS):
     command.add_command(_more)
 
 
@@ -70,9 +70,12 @@ def show(name: str, which: str, settings: Settings, as_json: bool) -> None:
 
     repository = open_repository(settings)
     manifest = repository.manifest(name, which)
-    folder = repository.root / name / str(manifest.version)
     held = [alias for alias, version in repository.aliases(name).items() if version == manifest.version]
-    result = {"path": str(folder), "aliases": held, "manifest": msgspec.to_builtins(manifest)}
+    result = {
+        "path": repository.where(name, manifest.version),
+        "aliases": held,
+        "manifest": msgspec.to_builtins(manifest),
+    }
     emit(result, as_json, _render_manifest)
 
 
@@ -139,68 +142,6 @@ def verify(name: str | None, which: str | None, *, every: bool, settings: Settin
         click.get_current_context().exit(1)
 
 
-@command.command(
-    epilog="""\b
-Examples:
-  dwcp-stream models promote node-gbt 2
-  dwcp-stream models promote node-gbt 2 --json | jq .before
-"""
-)
-@click.argument("name")
-@click.argument("version", type=click.IntRange(min=1))
-@settings_option
-@json_option
-def promote(name: str, version: int, settings: Settings, as_json: bool) -> None:
-    """Make VERSION of NAME champion; the champion before becomes last_good.
-
-    The version is verified first, as `models verify` does; one that is refused does not become champion. Workers that
-    run notice within `models_interval` and move to it without a pause.
-    """
-    from dwcp_stream.registry.promotion import promote as move
-
-    repository, stream = _of_stream(settings, name, version)
-    before = move(repository, name, version, stream)
-    _moved(repository, name, before, version, as_json)
-
-
-@command.command(
-    epilog="""\b
-Example:
-  dwcp-stream models rollback node-gbt
-"""
-)
-@click.argument("name")
-@settings_option
-@json_option
-def rollback(name: str, settings: Settings, as_json: bool) -> None:
-    """Make the last good version of NAME champion again.
-
-    That is the version that was champion before the last `models promote`. It is verified first. Workers that run
-    notice within `models_interval`.
-    """
-    from dwcp_stream.registry.promotion import rollback as move
-
-    repository, stream = _of_stream(settings, name, "last_good")
-    before, version = move(repository, name, stream)
-    _moved(repository, name, before, version, as_json)
-
-
-def _of_stream(settings: Settings, name: str, which: str | int) -> "tuple[ModelRepository, StreamDefinition | None]":
-    """Return the repository, and the definition of the stream that a version is made for, if it is here."""
-    from dwcp_stream.loading import open_repository
-    from dwcp_stream.streams import load_streams
-
-    repository = open_repository(settings)
-    return repository, load_streams(settings.streams_dir).get(repository.manifest(name, which).stream)
-
-
-def _moved(repository: "ModelRepository", name: str, before: int | None, version: int, as_json: bool) -> None:
-    result = {"name": name, "before": before, "champion": version, "aliases": repository.aliases(name)}
-    emit(
-        result, as_json, lambda found: f"champion of {name} is version {version} (before: {found['before'] or 'none'})"
-    )
-
-
 def _wanted(
     repository: "ModelRepository", name: str | None, which: str | None, every: bool
 ) -> Iterator[tuple[str, int]]:
@@ -255,7 +196,7 @@ def _row(repository: "ModelRepository", name: str) -> dict[str, Any]:
     from dwcp_stream.errors import ModelError
 
     versions, aliases = repository.versions(name), repository.aliases(name)
-    row: dict[str, Any] = {"name": name, "versions": versions, "aliases": aliases}
+    row: dict[str, Any] = {"name": name, "versions": versions, "aliases": aliases, "share": repository.share(name)}
     try:
         manifest = repository.manifest(name, aliases.get("champion", versions[-1]))
     except ModelError as error:
@@ -272,7 +213,8 @@ def _render_list(result: dict[str, Any]) -> Any:
         return f"no models in {result['models_dir']}: train one with `dwcp-stream train`"
     table = Table("model", "stream", "task", "versions", "aliases", "trained", box=None, header_style="bold")
     for row in result["models"]:
-        aliases = ", ".join(f"{alias} {version}" for alias, version in row["aliases"].items()) or "-"
+        share = {"challenger": f" ({row['share']} %)"}
+        aliases = ", ".join(f"{alias} {n}{share.get(alias, '')}" for alias, n in row["aliases"].items()) or "-"
         versions = ", ".join(map(str, row["versions"]))
         broken = row["error"] is not None
         facts = ("", "", f"[red]{escape(row['error']['what'])}[/red]") if broken else ()

@@ -51,9 +51,8 @@ Examples:
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Model repository to publish to; default: the setting models_dir.",
+    help="Model repository to publish to, a folder or a URL as models_dir has it; default: models_dir.",
 )
 @click.option("--model", "model_name", metavar="NAME", help="Only this one of the stream's models.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data; default: the trainer's choice.")
@@ -71,7 +70,7 @@ def command(
     more_files: tuple[Path, ...],
     recent: float | None,
     source: Literal["kafka", "archive"],
-    out: Path | None,
+    out: str | None,
     model_name: str | None,
     epochs: int | None,
     trials: int | None,
@@ -88,7 +87,8 @@ def command(
     version does not become champion, unless it is the model's first: compare, then move the alias.
 
     With --trials the parameters are searched first, by the loss on validation rows. The search is kept in
-    DIR/.tuning: the same command with more trials goes on with it, and so does one that was interrupted.
+    DIR/.tuning (of data_dir, if DIR is a URL): the same command with more trials goes on with it, and so does one that
+    was interrupted.
 
     With --recent, what alerts told of is left out, or is the label of incident models, as far as operators said
     whether it was right (`dwcp-stream feedback`). The last fifth of the time is held out: a candidate that is worse
@@ -103,6 +103,7 @@ def command(
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
     from dwcp_stream.registry import ModelRepository
+    from dwcp_stream.registry.storage import FolderStorage
     from dwcp_stream.streams import load_streams
     from dwcp_stream.training.job import Job
     from dwcp_stream.training.publish import publish
@@ -125,6 +126,7 @@ def command(
         emit(result, as_json, render_recent)
         context.exit(0 if all(row["version"] for row in result["trained"]) else 1)
     repository = ModelRepository(out or settings.models_dir)
+    scratch = repository.root if isinstance(repository.storage, FolderStorage) else settings.data_dir
     told = {"--epochs": epochs, "--trials": trials, "--entity": entity, "--licence": licence}
     trained = []
     for binding in _bindings(stream, model_name):
@@ -143,16 +145,15 @@ def command(
             if trials is None:
                 candidate = trainer(job)
             else:
-                candidate = _tuned(job, trainer, find_space(binding, stream.name), trials, repository.root)
+                candidate = _tuned(job, trainer, find_space(binding, stream.name), trials, scratch)
             if licence:
                 candidate = replace(candidate, licence=licence)
             version = publish(candidate, job, repository)
-        folder = repository.root / binding.name / str(version)
         trained.append(
             {
                 "model": binding.name,
                 "version": version,
-                "folder": str(folder),
+                "folder": repository.where(binding.name, version),
                 "champion": repository.aliases(binding.name).get("champion") == version,
                 "metrics": dict(candidate.metrics),
             }

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dwcp_stream.cli.common import emit, json_option, key_options, settings_option
+from dwcp_stream.cli.common import emit, json_option, key_name, key_options, settings_option
 from dwcp_stream.settings import Settings
 
 
@@ -52,9 +52,9 @@ def sign(name: str, which: str, key_file: Path, key_id: str | None, settings: Se
     found = repository.verify(name, version)
     if found.error is not None:
         raise found.error
-    who = key_id or key_file.stem
-    path = sign_version(repository.root / name / str(version), who, read_key(key_file))
-    result = {"name": name, "version": version, "key_id": who, "path": str(path)}
+    who = key_name(key_file, key_id)
+    path = sign_version(repository.storage, name, version, who, read_key(key_file))
+    result = {"name": name, "version": version, "key_id": who, "path": path}
     emit(result, as_json, lambda made: f"{who} vouches for {name} version {version}: {made['path']}")
 
 

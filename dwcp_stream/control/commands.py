@@ -28,6 +28,44 @@ class Rollback(OfVersion, frozen=True, tag="rollback"):
     """Make last_good champion again in the place of `version`, which has to be champion."""
 
 
+class Shadow(msgspec.Struct, frozen=True, tag_field="do", tag="shadow", forbid_unknown_fields=True):
+    """Let a version score beside the champion without being heard; without a version, none does so any more."""
+
+    model: Name
+    version: Version | None
+    standing: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"shadow {self.model} {self.version or 'none'}"
+
+
+class Split(msgspec.Struct, frozen=True, tag_field="do", tag="split", forbid_unknown_fields=True):
+    """Let a version serve `share` percent of the entities as challenger; without a version the share is 0."""
+
+    model: Name
+    version: Version | None
+    share: Annotated[int, msgspec.Meta(ge=0, le=100)]
+    standing: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuse a version without a share and a share without a version."""
+        if (self.version is None) != (self.share == 0):
+            raise ValueError("a version needs a share of 1 to 100, and without a version the share is 0")
+
+    def __str__(self) -> str:
+        return f"split {self.model} {self.version or 'none'} {self.share}%"
+
+
+class Retrain(msgspec.Struct, frozen=True, tag_field="do", tag="retrain", forbid_unknown_fields=True):
+    """Train a new version of a model now; a matter of the trainer, not of workers."""
+
+    model: Name
+    standing: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"retrain {self.model}"
+
+
 class SetLogLevel(msgspec.Struct, frozen=True, tag_field="do", tag="log_level", forbid_unknown_fields=True):
     """Write log messages from this level on."""
 
@@ -39,7 +77,7 @@ class SetLogLevel(msgspec.Struct, frozen=True, tag_field="do", tag="log_level", 
         return f"log-level {self.level}"
 
 
-Action = Promote | Rollback | SetLogLevel
+Action = Promote | Rollback | Shadow | Split | Retrain | SetLogLevel
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

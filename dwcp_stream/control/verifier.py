@@ -4,15 +4,14 @@ Nothing is parsed before the signature holds, and no clock is asked: the broker'
 it came in time, so that every reader decides alike, whenever it reads.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Final, Literal, NamedTuple
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from dwcp_stream.control.commands import Command
-from dwcp_stream.control.signing import HEADER_KEY, HEADER_SIGNATURE
+from dwcp_stream.control.signing import HEADER_KEY, Flaw, Headers, signer
 from dwcp_stream.errors import UNREADABLE
 
 EVERYONE: Final = "*"
@@ -39,7 +38,7 @@ class Received(NamedTuple):
     timestamp_ms: int
     append_time: bool
     value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
+    headers: Headers
 
 
 class Verdict(NamedTuple):
@@ -75,18 +74,9 @@ class Verifier:
     def _authentic(self, record: Received) -> Command | Verdict:
         """Return the command if its signature holds and it can be read."""
         value = record.value or b""
-        signatures = [given for name, given in record.headers if name == HEADER_SIGNATURE]
-        claims = [given for name, given in record.headers if name == HEADER_KEY]
-        if len(signatures) != 1 or len(claims) != 1 or not signatures[0] or not claims[0]:
-            return Verdict("unsigned", f"needs one header {HEADER_SIGNATURE} and one {HEADER_KEY}")
-        key_id = claims[0].decode(errors="replace")
-        key = self._keys.get(key_id)
-        if key is None:
-            return Verdict("unknown_key", f"no key {key_id[:200]!r} in the settings (control.keys)")
-        try:
-            key.verify(signatures[0], value)
-        except InvalidSignature:
-            return Verdict("bad_signature", f"the signature is not that of {key_id!r} over these bytes")
+        found = signer(value, record.headers, self._keys, "control.keys")
+        if isinstance(found, Flaw):
+            return Verdict(found.word, found.reason)
         try:
             return self._decoder.decode(value)
         except UNREADABLE as error:

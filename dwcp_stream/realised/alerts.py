@@ -1,11 +1,16 @@
 """Precision and recall of alerts, from what operators said of them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import nan
 from typing import Any
 
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from dwcp_stream.control import Flaw, Headers, signer
 from dwcp_stream.events import Alert
 from dwcp_stream.realised.feedback import Feedback, milliseconds
 from dwcp_stream.wilson import wilson
@@ -26,9 +31,21 @@ class AlertLedger:
 
     Precision and recall are those of what was judged: nobody has looked at the others, and whoever judges only what
     looks wrong makes it too low.
+
+    Parameters
+    ----------
+    keys
+        Public keys by name: a judgement that none of them has signed does not count. None: every judgement counts.
+
+    Attributes
+    ----------
+    refused
+        How many judgements do not count, by why: `unsigned`, `unknown_key`, `bad_signature`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Mapping[str, Ed25519PublicKey] | None = None) -> None:
+        self.refused: Counter[str] = Counter()
+        self._keys = dict(keys or {})
         self._episodes: dict[tuple[str | int, ...], _Episode] = {}
         self._said: dict[tuple[str | int, ...], Feedback] = {}
 
@@ -38,6 +55,21 @@ class AlertLedger:
         key = alert.fingerprint, milliseconds(begin)
         if alert.action == "firing" or key not in self._episodes:
             self._episodes[key] = _Episode(alert.stream, alert.model, alert.model_version, begin.timestamp())
+
+    def judgement(self, value: bytes, headers: Headers) -> None:
+        """Take a record of `dwcp.feedback` as it came; nothing of it is parsed before its signature holds.
+
+        Raises
+        ------
+        ValueError, RecursionError
+            If it is no judgement.
+        """
+        if self._keys:
+            found = signer(value, headers, self._keys, "feedback.keys")
+            if isinstance(found, Flaw):
+                self.refused[found.word] += 1
+                return
+        self.feedback(msgspec.json.decode(value, type=Feedback))
 
     def feedback(self, feedback: Feedback) -> None:
         """Take a judgement; the last one about the same counts."""

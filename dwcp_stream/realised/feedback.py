@@ -4,6 +4,9 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from dwcp_stream.control import sign_value
 
 Text = Annotated[str, msgspec.Meta(max_length=1000)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -41,6 +44,9 @@ def milliseconds(time: datetime) -> int:
     return round(time.timestamp() * 1000)
 
 
-def build_feedback(feedback: Feedback) -> tuple[bytes, bytes]:
-    """Return key and value of the record."""
-    return feedback.entity.encode(), msgspec.json.encode(feedback)
+def build_feedback(
+    feedback: Feedback, signed_by: tuple[str, Ed25519PrivateKey] | None = None
+) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
+    """Return key, value and headers of the record, signed if there is a key with its name."""
+    value = msgspec.json.encode(feedback)
+    return feedback.entity.encode(), value, sign_value(value, *signed_by) if signed_by else []

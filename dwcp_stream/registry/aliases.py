@@ -1,19 +1,16 @@
 """`aliases.json`: which version of a model is champion, challenger, shadow or last_good, and the challenger's share."""
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from dwcp_stream.errors import UNREADABLE, ModelError
-from dwcp_stream.registry.atomic import replace_file
 from dwcp_stream.registry.history import Move, append_moves, local_user, now
+from dwcp_stream.registry.storage import Root, Storage, open_storage
 
 FILE: Final = "aliases.json"
+MAX_BYTES: Final = 4 << 20
 Alias = Literal["champion", "challenger", "shadow", "last_good"]
 ALIASES: Final[tuple[Alias, ...]] = ("champion", "challenger", "shadow", "last_good")
 Entry = Alias | Literal["share"]
@@ -22,7 +19,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (*ALIASES, "share")
 Table = dict[str, dict[Entry, Annotated[int, msgspec.Meta(ge=1)]]]
 
 
-def read_aliases(root: Path) -> dict[str, dict[Alias, int]]:
+def read_aliases(root: Root) -> dict[str, dict[Alias, int]]:
     """Read the aliases of all models; empty if there is no file yet.
 
     Raises
@@ -30,40 +27,40 @@ def read_aliases(root: Path) -> dict[str, dict[Alias, int]]:
     ModelError
         If the file is not {name: {alias: version}}.
     """
-    table = _read(root)
+    table = _read(open_storage(root))
     return {name: {alias: row[alias] for alias in ALIASES if alias in row} for name, row in table.items()}
 
 
-def read_share(root: Path, name: str) -> int:
+def read_share(root: Root, name: str) -> int:
     """Return the percentage of entities that a model's challenger serves; 0 if it has none."""
-    return _read(root).get(name, {}).get("share", 0)
+    return _read(open_storage(root)).get(name, {}).get("share", 0)
 
 
-def _read(root: Path) -> Table:
-    path = root / FILE
+def _read(storage: Storage) -> Table:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Table)
+        return msgspec.json.decode(storage.read(FILE, MAX_BYTES), type=Table)
     except FileNotFoundError:
         return {}
     except (*UNREADABLE, OSError) as error:
         raise ModelError(
             f"is not a table of aliases: {error}",
-            where=str(path),
+            where=storage.where(FILE),
             remedy="Restore it; the versions themselves are untouched",
         ) from error
 
 
-def move_alias(root: Path, name: str, alias: Entry, version: int | None) -> None:
+def move_alias(root: Root, name: str, alias: Entry, version: int | None) -> None:
     """Point an alias at a version, or at nothing (None); see `move_aliases`."""
     move_aliases(root, name, {alias: version})
 
 
 def move_aliases(
-    root: Path, name: str, moves: Mapping[Entry, int | None], *, by: str | None = None, reason: str = ""
+    root: Root, name: str, moves: Mapping[Entry, int | None], *, by: str | None = None, reason: str = ""
 ) -> None:
     """Point aliases of one model at versions, or at nothing (None), and note it in the history.
 
-    Readers see the old table or the new one, never a mixture; several processes may move aliases at once. The history
+    Readers see the old table or the new one, never a mixture; several processes may move aliases at once
+    if the storage keeps them apart, as a folder does. The history
     comes first: it may hold a move that a crash prevented, but lacks none.
 
     Parameters
@@ -73,8 +70,9 @@ def move_aliases(
     reason
         Why, for people.
     """
-    with _locked(root):
-        table = _read(root)
+    storage = open_storage(root)
+    with storage.exclusive():
+        table = _read(storage)
         of_model = table.setdefault(name, {})
         if moves.get("challenger", 0) is None:  # nobody has a share then
             moves = {**moves, "share": None}
@@ -86,7 +84,7 @@ def move_aliases(
         ]
         if not news:
             return
-        append_moves(root, news)
+        append_moves(storage, news)
         for alias, version in moves.items():
             if version is None:
                 of_model.pop(alias, None)
@@ -97,15 +95,4 @@ def move_aliases(
             for model, row in sorted(table.items())
             if row
         }
-        replace_file(root / FILE, msgspec.json.format(msgspec.json.encode(ordered), indent=2) + b"\n")
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold an advisory lock on the folder, so that of two writers none loses the other's change."""
-    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)  # releases the lock
+        storage.replace(FILE, msgspec.json.format(msgspec.json.encode(ordered), indent=2) + b"\n")

@@ -40,6 +40,18 @@ def replace_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def append_lines(path: Path, data: bytes) -> None:
+    """Add lines to a file, durably; one that a crash has torn stays, and the next begins on a line of its own."""
+    with path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def create_folder(path: Path, files: Mapping[str, bytes]) -> bool:
     """Make a folder with its files; it appears complete.
 

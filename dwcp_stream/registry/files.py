@@ -1,17 +1,17 @@
 """The files of one version: which there may be, how large, and reading them once."""
 
 import hashlib
-import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from dwcp_stream.errors import ModelError
+from dwcp_stream.registry import storage as place
 from dwcp_stream.registry.manifest import Manifest
+from dwcp_stream.registry.storage import Storage
 
-MANIFEST: Final = "manifest.json"
+MANIFEST: Final = place.MANIFEST
 MODEL: Final = "model.onnx"
 EXPLAIN: Final = "explain.onnx"
 GOLDEN: Final = "golden.npz"
@@ -24,25 +24,34 @@ LIMITS: Final = {".onnx": 64 << 20, ".npz": 16 << 20, ".png": 4 << 20, ".md": 1 
 _AGAIN = "Publish the model again; do not edit the files of a version"
 
 
-def read_version(folder: Path) -> dict[str, bytes]:
+def read_version(storage: Storage, path: str) -> dict[str, bytes]:
     """Read every file of a version, at most as many bytes as are allowed.
+
+    Parameters
+    ----------
+    storage
+        Where the version is.
+    path
+        Its folder there.
 
     Raises
     ------
     ModelError
         If the folder is missing, or something in it is no plain file, does not belong there, or is too large.
     """
-    if not folder.is_dir():
+    names = storage.names(path)
+    if not names and not storage.complete(path):
         raise ModelError(
             "there is no such version",
-            where=str(folder),
+            where=storage.where(path),
             remedy="`dwcp-stream models list` shows what there is",
         )
     files = {}
-    for path in sorted(folder.iterdir()):
-        check_name(path.name, where=str(path))
+    for name in names:
+        file = f"{path}/{name}" if path else name
+        check_name(name, where=storage.where(file))
         # The limit is on what is read: a size asked for beforehand could have changed.
-        files[path.name] = _read(path, LIMITS[path.suffix])
+        files[name] = _read(storage, file, LIMITS[Path(name).suffix])
     return files
 
 
@@ -94,16 +103,14 @@ def check_hashes(manifest: Manifest, files: Mapping[str, bytes], *, where: str) 
             )
 
 
-def _read(path: Path, limit: int) -> bytes:
+def _read(storage: Storage, file: str, limit: int) -> bytes:
     try:
-        # A link would lead elsewhere, and opening a named pipe would wait for its writer.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        data = storage.read(file, limit)
     except OSError as error:
-        raise ModelError(f"cannot be read as a plain file: {error.strerror}", where=str(path), remedy=_AGAIN) from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ModelError("is not a plain file", where=str(path), remedy=_AGAIN)
-    with os.fdopen(handle, "rb") as file:
-        data = file.read(limit + 1)
-    check_size(path.name, len(data), where=str(path))
+        raise ModelError(
+            f"cannot be read as a plain file: {error.strerror or 'it is gone'}",
+            where=storage.where(file),
+            remedy=_AGAIN,
+        ) from error
+    check_size(file, len(data), where=storage.where(file))
     return data

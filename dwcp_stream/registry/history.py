@@ -5,14 +5,15 @@ import os
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from dwcp_stream.errors import UNREADABLE, ModelError
+from dwcp_stream.registry.storage import Root, open_storage
 
 FILE: Final = "history.jsonl"
+MAX_BYTES: Final = 256 << 20
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,38 +45,33 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def append_moves(root: Path, moves: list[Move]) -> None:
-    """Add to the history, durably; the caller holds the lock of the aliases.
-
-    A line that a crash has torn stays, and the next begins on a line of its own.
-    """
-    path = root / FILE
-    with path.open("ab+") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(b"".join(msgspec.json.encode(move) + b"\n" for move in moves))
-        file.flush()
-        os.fsync(file.fileno())
+def append_moves(root: Root, moves: list[Move]) -> None:
+    """Add to the history, durably; the caller keeps other writers out."""
+    open_storage(root).append(FILE, b"".join(msgspec.json.encode(move) + b"\n" for move in moves))
 
 
-def read_history(root: Path, name: str | None = None) -> Iterator[Move]:
+def read_history(root: Root, name: str | None = None) -> Iterator[Move]:
     """Yield the moves of all models, or of one, oldest first; what a crash has torn is passed over.
 
     Raises
     ------
     ModelError
-        The file is there and cannot be read.
+        The file is there and cannot be read, or is larger than `MAX_BYTES`.
     """
-    path = root / FILE
+    storage = open_storage(root)
     try:
-        lines = path.read_bytes().split(b"\n")
+        data = storage.read(FILE, MAX_BYTES)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check its rights") from error
-    for line in lines:
+        raise ModelError(
+            f"cannot be read: {error.strerror}", where=storage.where(FILE), remedy="Check its rights"
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise ModelError(
+            f"is larger than {MAX_BYTES} bytes", where=storage.where(FILE), remedy="Move it away; a new one begins"
+        )
+    for line in data.split(b"\n"):
         try:
             move = msgspec.json.decode(line, type=Move)
         except UNREADABLE:

@@ -1,4 +1,4 @@
-"""The model repository: a folder of immutable versions, and names that point at some of them."""
+"""The model repository: immutable versions, and names that point at some of them."""
 
 import time
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from dwcp_stream.errors import ModelError
 from dwcp_stream.registry import files
 from dwcp_stream.registry.aliases import ALIASES, Alias, move_alias, read_aliases, read_share
-from dwcp_stream.registry.atomic import create_folder
 from dwcp_stream.registry.card import measure, write_card
 from dwcp_stream.registry.manifest import NAME, Manifest, build_manifest, parse_manifest
+from dwcp_stream.registry.storage import FolderStorage, Root, open_storage
 from dwcp_stream.registry.verify import Verification, Verified, check_version
 from dwcp_stream.scoring.model import Model
 from dwcp_stream.scoring.session import SessionOptions
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class ModelRepository:
-    """Models in a folder: `<name>/<version>/` with the files of a version, and `aliases.json`.
+    """Models by name and version: `<name>/<version>/` with the files of a version, and `aliases.json`.
 
     Parameters
     ----------
     root
-        The folder; need not exist before something is published.
+        A folder, which need not exist before something is published, or an fsspec URL such as `s3://bucket/models`.
     options
         How the sessions of loaded models run.
     keys
@@ -35,38 +35,49 @@ class ModelRepository:
 
     def __init__(
         self,
-        root: Path | str,
+        root: Root,
         options: SessionOptions | None = None,
         keys: "Mapping[str, Ed25519PublicKey] | None" = None,
     ) -> None:
-        self.root = Path(root)
+        self.storage = open_storage(root)
         self.options = options
         self.keys = dict(keys or {})
+
+    @property
+    def root(self) -> Path:
+        """The folder; ModelError if the repository is in none."""
+        if isinstance(self.storage, FolderStorage):
+            return self.storage.folder
+        raise ModelError(
+            "is not a folder of this machine", where=self.storage.where(), remedy="Name a folder as the repository"
+        )
+
+    def where(self, name: str, version: int) -> str:
+        """Return where a version is, for people."""
+        return self.storage.where(f"{name}/{version}")
 
     # --- what there is ----------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
         """Return the names of the models that have a version, sorted."""
-        if not self.root.is_dir():
-            return []
-        folders = [path.name for path in self.root.iterdir() if path.is_dir() and NAME.fullmatch(path.name)]
-        return sorted(name for name in folders if self.versions(name))
+        return [name for name in self.storage.names() if NAME.fullmatch(name) and self.versions(name)]
 
     def versions(self, name: str) -> list[int]:
         """Return a model's versions, ascending; empty if there is no such model."""
-        folder = self._folder(name)
-        if not folder.is_dir():
-            return []
-        found = [path.name for path in folder.iterdir() if path.is_dir()]
+        return [number for number in self._numbers(name) if self.storage.complete(f"{name}/{number}")]
+
+    def _numbers(self, name: str) -> list[int]:
+        """Return what is named like a version, also what is not complete."""
+        found = self.storage.names(self._checked(name))
         return sorted(int(text) for text in found if text.isascii() and text.isdigit() and text[0] != "0")
 
     def aliases(self, name: str) -> dict[Alias, int]:
         """Return a model's aliases and the versions they point at."""
-        return read_aliases(self.root).get(name, {})
+        return read_aliases(self.storage).get(name, {})
 
     def share(self, name: str) -> int:
         """Return the percentage of entities that a model's challenger serves; 0 if it serves none."""
-        return read_share(self.root, name)
+        return read_share(self.storage, name)
 
     def resolve(self, name: str, which: str | int = "champion") -> int:
         """Return the version that an alias or a number means.
@@ -81,7 +92,7 @@ class ModelRepository:
             there = ", ".join(self.names()) or "none"
             raise ModelError(
                 f"there is no model {name!r}",
-                where=str(self.root),
+                where=self.storage.where(),
                 remedy=f"Train it first; there are: {there}",
             )
         if isinstance(which, str) and which in ALIASES:
@@ -89,7 +100,7 @@ class ModelRepository:
             if which not in pointed:
                 raise ModelError(
                     f"no version of {name!r} is {which}",
-                    where=str(self.root / "aliases.json"),
+                    where=self.storage.where("aliases.json"),
                     remedy=f"Set the alias to one of the versions {_listed(versions)}",
                 )
             version = pointed[which]
@@ -98,26 +109,29 @@ class ModelRepository:
         else:
             raise ModelError(
                 f"{which!r} is no alias and no version of {name!r}",
-                where=str(self.root),
+                where=self.storage.where(),
                 remedy=f"Use one of {', '.join(ALIASES)}, or one of the versions {_listed(versions)}",
             )
         if version not in versions:
             raise ModelError(
                 f"there is no version {version} of {name!r}",
-                where=str(self.root / name),
+                where=self.storage.where(name),
                 remedy=f"There are: {_listed(versions)}",
             )
         return version
 
     def manifest(self, name: str, which: str | int = "champion") -> Manifest:
         """Read a version's manifest without verifying the version."""
-        path = self.root / name / str(self.resolve(name, which)) / files.MANIFEST
+        path = f"{name}/{self.resolve(name, which)}/{files.MANIFEST}"
+        where = self.storage.where(path)
         try:
-            return parse_manifest(path.read_bytes(), where=str(path))
+            data = self.storage.read(path, files.LIMITS[".json"])
         except OSError as error:
             raise ModelError(
-                f"cannot be read: {error.strerror}", where=str(path), remedy="Publish the model again"
+                f"cannot be read: {error.strerror or 'it is gone'}", where=where, remedy="Publish the model again"
             ) from error
+        files.check_size(files.MANIFEST, len(data), where=where)
+        return parse_manifest(data, where=where)
 
     def card(self, name: str, which: str | int = "champion") -> str:
         """Return a version's model card: the one that it holds, or one made now from what is recorded of it.
@@ -128,10 +142,9 @@ class ModelRepository:
             If there is no such version, or a file of it does not belong there or does not fit its hash.
         """
         version = self.resolve(name, which)
-        folder = self._folder(name) / str(version)
-        contents = files.read_version(folder)
+        contents = files.read_version(self.storage, f"{name}/{version}")
         manifest = self.manifest(name, version)
-        files.check_hashes(manifest, contents, where=str(folder))
+        files.check_hashes(manifest, contents, where=self.where(name, version))
         if files.CARD in contents:
             return contents[files.CARD].decode("utf-8", "replace")
         return write_card(manifest, contents, None, measure(contents))
@@ -167,17 +180,22 @@ class ModelRepository:
         return Verification(name=name, version=version, error=error, golden_difference=difference, seconds=seconds)
 
     def _check(self, name: str, version: int) -> Verified:
-        folder = self._folder(name) / str(version)
-        contents = files.read_version(folder)
+        contents = files.read_version(self.storage, f"{self._checked(name)}/{version}")
         if self.keys and files.MANIFEST in contents:
             from dwcp_stream.registry.signatures import check_signature  # noqa: PLC0415  cryptography takes its time
 
-            check_signature(folder, contents[files.MANIFEST], self.keys)
-        return check_version(contents, name, version, where=str(folder), options=self.options)
+            check_signature(self.storage, name, version, contents[files.MANIFEST], self.keys)
+        return check_version(contents, name, version, where=self.where(name, version), options=self.options)
 
     # --- adding versions and moving names ---------------------------------------------------------------
 
-    def publish(self, name: str, contents: Mapping[str, bytes], manifest: Mapping[str, Any]) -> int:
+    def publish(
+        self,
+        name: str,
+        contents: Mapping[str, bytes],
+        manifest: Mapping[str, Any],
+        stream: StreamDefinition | None = None,
+    ) -> int:
         """Verify a new version and add it; it appears complete or not at all, and never changes again.
 
         Parameters
@@ -186,8 +204,11 @@ class ModelRepository:
             Of the model.
         contents
             Bytes by file name: `model.onnx` and `golden.npz`, perhaps `explain.onnx`, `report.md`, `card.md`, `*.png`.
+            A `manifest.json` among them is not looked at.
         manifest
             Plain values as in `Manifest`; name, version and hashes are filled in here.
+        stream
+            Definition that the version must fit, if one is given.
 
         Returns
         -------
@@ -199,18 +220,19 @@ class ModelRepository:
         ModelError
             If the version would be refused; nothing is written then.
         """
-        folder = self._folder(name)
         verified = False
         while True:
-            version = max(self.versions(name), default=0) + 1
-            where = str(folder / str(version))
-            _, written = build_manifest(manifest, name=name, version=version, files=contents, where=where)
-            whole = {**contents, files.MANIFEST: written}
+            version = max(self._numbers(name), default=0) + 1
+            where = self.where(name, version)
+            held = {file: data for file, data in contents.items() if file != files.MANIFEST}
+            _, written = build_manifest(manifest, name=name, version=version, files=held, where=where)
+            whole = {**held, files.MANIFEST: written}
             if not verified:
-                check_version(whole, name, version, where=where, options=self.options)
+                checked = check_version(whole, name, version, where=where, options=self.options)
+                if stream is not None:
+                    checked.model().bind(stream)
                 verified = True
-            folder.mkdir(parents=True, exist_ok=True)
-            if create_folder(folder / str(version), whole):
+            if self.storage.create(f"{name}/{version}", whole):
                 return version
 
     def set_alias(self, name: str, alias: str, version: int | None) -> None:
@@ -224,20 +246,20 @@ class ModelRepository:
         if alias not in get_args(Alias):
             raise ModelError(
                 f"there is no alias {alias!r}",
-                where=str(self.root),
+                where=self.storage.where(),
                 remedy=f"Use one of {', '.join(ALIASES)}",
             )
         chosen = None if version is None else self.resolve(name, int(version))
-        move_alias(self.root, name, next(a for a in ALIASES if a == alias), chosen)
+        move_alias(self.storage, name, next(a for a in ALIASES if a == alias), chosen)
 
-    def _folder(self, name: str) -> Path:
+    def _checked(self, name: str) -> str:
         if not NAME.fullmatch(name):
             raise ModelError(
                 f"{name!r} is no model name",
-                where=str(self.root),
+                where=self.storage.where(),
                 remedy="Use lower case letters, digits, - and _",
             )
-        return self.root / name
+        return name
 
 
 def _listed(versions: list[int]) -> str:

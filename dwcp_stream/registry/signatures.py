@@ -6,7 +6,6 @@ not in it, because a version never changes and may be signed later, by somebody 
 
 import base64
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from dwcp_stream.errors import UNREADABLE, ModelError
 from dwcp_stream.registry import files
-from dwcp_stream.registry.atomic import replace_file
+from dwcp_stream.registry.storage import Root, open_storage
 
 SUFFIX: Final = ".signature.json"
 MEANT: Final = b"dwcp-stream model\n"
@@ -30,38 +29,42 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signature: Annotated[str, msgspec.Meta(max_length=100)]
 
 
-def signature_path(folder: Path) -> Path:
-    """Return where the signature of a version's folder lies."""
-    return folder.with_name(folder.name + SUFFIX)
+def signature_path(name: str, version: int) -> str:
+    """Return where in a repository the signature of a version lies."""
+    return f"{name}/{version}{SUFFIX}"
 
 
-def sign_version(folder: Path, key_id: str, key: Ed25519PrivateKey) -> Path:
-    """Sign a version that is in its place; a signature of before is replaced. Returns the signature's path.
+def sign_version(root: Root, name: str, version: int, key_id: str, key: Ed25519PrivateKey) -> str:
+    """Sign a version that is in its place; a signature of before is replaced. Returns where the signature is.
 
     Raises
     ------
     ModelError
         The manifest or the folder cannot be read or written.
     """
-    path = signature_path(folder)
+    storage, folder, path = open_storage(root), f"{name}/{version}", signature_path(name, version)
     try:
-        manifest = (folder / files.MANIFEST).read_bytes()
+        manifest = storage.read(f"{folder}/{files.MANIFEST}", files.LIMITS[".json"])
         signed = base64.b64encode(key.sign(MEANT + manifest)).decode()
-        replace_file(path, msgspec.json.encode(Signature(key_id, signed)) + b"\n")
+        storage.replace(path, msgspec.json.encode(Signature(key_id, signed)) + b"\n")
     except OSError as error:
         raise ModelError(
-            f"cannot be signed: {error.strerror}", where=str(folder), remedy="Check the folder's rights"
+            f"cannot be signed: {error.strerror}", where=storage.where(folder), remedy="Check the folder's rights"
         ) from error
-    return path
+    return storage.where(path)
 
 
-def check_signature(folder: Path, manifest: bytes, keys: Mapping[str, Ed25519PublicKey]) -> str:
+def check_signature(root: Root, name: str, version: int, manifest: bytes, keys: Mapping[str, Ed25519PublicKey]) -> str:
     """Return whose key has signed a manifest's bytes.
 
     Parameters
     ----------
-    folder
-        Of the version.
+    root
+        The repository.
+    name, version
+        What is said to be signed.
+    manifest
+        Its bytes.
     keys
         Public keys that count, by name.
 
@@ -70,24 +73,23 @@ def check_signature(folder: Path, manifest: bytes, keys: Mapping[str, Ed25519Pub
     ModelError
         There is no signature, or it is not of one of the keys over these bytes.
     """
-    path = signature_path(folder)
+    storage, path = open_storage(root), signature_path(name, version)
+    folder, beside = storage.where(f"{name}/{version}"), storage.where(path)
     remedy = "Let somebody with a key of `model_keys` look at it and run `dwcp-stream models sign`"
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        found = msgspec.json.decode(data, type=Signature)
+        found = msgspec.json.decode(storage.read(path, MAX_BYTES), type=Signature)
         signature = base64.b64decode(found.signature, validate=True)
     except FileNotFoundError:
-        raise ModelError("is not signed, and the settings demand it", where=str(folder), remedy=remedy) from None
+        raise ModelError("is not signed, and the settings demand it", where=folder, remedy=remedy) from None
     except (*UNREADABLE, OSError) as error:
-        raise ModelError(f"is no signature: {error}", where=str(path), remedy=remedy) from error
+        raise ModelError(f"is no signature: {error}", where=beside, remedy=remedy) from error
     key = keys.get(found.key_id)
     if key is None:
-        raise ModelError(f"is signed by {found.key_id!r}, who is not in model_keys", where=str(folder), remedy=remedy)
+        raise ModelError(f"is signed by {found.key_id!r}, who is not in model_keys", where=folder, remedy=remedy)
     try:
         key.verify(signature, MEANT + manifest)
     except InvalidSignature:
         raise ModelError(
-            f"the signature is not that of {found.key_id!r} over this manifest", where=str(path), remedy=remedy
+            f"the signature is not that of {found.key_id!r} over this manifest", where=beside, remedy=remedy
         ) from None
     return found.key_id

@@ -1,13 +1,11 @@
 """Which versions may go, and in what two versions differ."""
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from dwcp_stream.registry.atomic import TEMPORARY
 from dwcp_stream.registry.history import read_history
 from dwcp_stream.registry.repository import ModelRepository
 from dwcp_stream.registry.signatures import signature_path
@@ -36,20 +34,16 @@ def removable(
     versions = repository.versions(name)
     since = (now or datetime.now(UTC)) - timedelta(days=days)
     needed = {*versions[-keep:], *repository.aliases(name).values()}
-    for move in read_history(repository.root, name):
-        if datetime.fromisoformat(move.at) >= since:
+    for move in read_history(repository.storage, name):
+        if move.alias != "share" and datetime.fromisoformat(move.at) >= since:
             needed |= {version for version in (move.before, move.version) if version is not None}
     return [version for version in versions if version not in needed]
 
 
 def remove(repository: ModelRepository, name: str, version: int) -> None:
     """Remove a version and its signature; it disappears at once, whatever happens in between."""
-    folder = repository.root / name / str(version)
-    gone = folder.with_name(f"{TEMPORARY}{folder.name}-gone")
-    shutil.rmtree(gone, ignore_errors=True)  # of an attempt that was interrupted
-    folder.rename(gone)
-    signature_path(folder).unlink(missing_ok=True)
-    shutil.rmtree(gone)
+    repository.storage.remove(f"{name}/{version}")
+    repository.storage.remove(signature_path(name, version))
 
 
 def differences(repository: ModelRepository, name: str, before: str | int, after: str | int) -> list[dict[str, Any]]:

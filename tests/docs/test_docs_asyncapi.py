@@ -22,7 +22,7 @@ from jsonschema import Draft7Validator
 from dwcp_stream.asyncapi.document import document, to_yaml
 from dwcp_stream.backtest import backtest
 from dwcp_stream.chunk import Chunk
-from dwcp_stream.control import Command, Promote, Rollback, SetLogLevel, sign
+from dwcp_stream.control import Command, Promote, Retrain, Rollback, SetLogLevel, Shadow, Split, sign
 from dwcp_stream.events import ModelAction, ModelEvent, rfc3339
 from dwcp_stream.kafka.catalogue import TIMESTAMPS, catalogue
 from dwcp_stream.loading import bound_models
@@ -173,7 +173,19 @@ def test_what_a_worker_says_of_models_is_as_the_document_says(action):
     assert output.key == b"node-gbt"
 
 
-@pytest.mark.parametrize("action", [Promote("node-gbt", 2), Rollback("node-gbt", 2), SetLogLevel("debug")])
+ACTIONS = [
+    Promote("node-gbt", 2),
+    Rollback("node-gbt", 2),
+    Shadow("node-gbt", 2),
+    Shadow("node-gbt", None),
+    Split("node-gbt", 2, 10),
+    Split("node-gbt", None, 0),
+    Retrain("node-gbt"),
+    SetLogLevel("debug"),
+]
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=str)
 def test_commands_are_as_the_document_says(action):
     until = datetime(2030, 1, 1, tzinfo=UTC)
     command = Command(key_id="alice", audience="*", sequence=7, not_after=until, action=action, reason="why")
@@ -206,7 +218,11 @@ def test_every_topic_has_messages():
 @pytest.mark.parametrize("verdict", ["true", "false", "missed"])
 def test_feedback_is_as_the_document_says(verdict):
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    _, value = build_feedback(Feedback(verdict=verdict, stream="node", entity="n1", starts_at=at, said_at=at))
+    said = Feedback(verdict=verdict, stream="node", entity="n1", starts_at=at, said_at=at)
+    for signed_by in (None, ("alice", Ed25519PrivateKey.generate())):
+        _, value, headers = build_feedback(said, signed_by)
+        message = resolve(DOCUMENT["channels"]["feedback"]["messages"]["Feedback"])
+        assert not complain(validator(message["headers"]), {key: str(given) for key, given in headers})
     assert not complain(schema_of("Feedback"), msgspec.json.decode(value))
     for key in ("verdict", "stream", "entity", "startsAt", "said_at"):
         assert complain(schema_of("Feedback"), {k: v for k, v in msgspec.json.decode(value).items() if k != key}), key

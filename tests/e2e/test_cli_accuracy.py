@@ -61,9 +61,9 @@ def cli(kafka, topic_prefix):
         "DWCP_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap, "DWCP_TOPICS__PREFIX": topic_prefix, "COLUMNS": "220",
     }  # fmt: skip
 
-    def run(*arguments: str, code: int = 0) -> str:
+    def run(*arguments: str, code: int = 0, **more: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "dwcp_stream", *arguments], cwd=ROOT, env=environment, capture_output=True,
+            [sys.executable, "-m", "dwcp_stream", *arguments], cwd=ROOT, env=environment | more, capture_output=True,
             text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -115,5 +115,24 @@ def test_errors_and_judgements_become_figures(cli, kafka, topic_prefix, tmp_path
     assert (row["precision"], row["recall"]) == (0.5, 0.5)
     assert (found["feedback_without_alert"], found["unreadable"]) == (0, 5)
     shown = cli("accuracy", "consensus")
+    assert "judgements that do not count" not in shown
     assert "0.50 (0.09 to 0.91)" in shown
     assert json.loads(cli("accuracy", "node", "--json"))["forecasts"] == []
+
+    # from here on the settings name a key, and only what it has signed counts
+    keys = []
+    for name in ("alice", "mallory"):
+        made_key = json.loads(cli("control", "keygen", str(tmp_path / f"{name}.key"), "--json"))
+        keys.append(made_key["public"])
+    strict = {"DWCP_FEEDBACK__KEYS": json.dumps({"alice": keys[0]})}
+    judge = ["feedback", "false", first["fingerprint"], "--at", first["startsAt"]]
+    cli(*judge, "--key", str(tmp_path / "alice.key"), **strict)
+    cli(*judge, "--key", str(tmp_path / "mallory.key"), "--as", "alice", **strict)
+    cli(*judge, "--key", str(tmp_path / "mallory.key"), **strict)
+    found = json.loads(cli("accuracy", "--json", **strict))
+    (row,) = found["alerts"]
+    assert (row["true"], row["false"], row["missed"], row["precision"]) == (0, 1, 0, 0.0)
+    assert found["feedback_refused"] == {"unsigned": 4, "unknown_key": 1, "bad_signature": 1}
+    assert "none of feedback.keys has signed them: 1 bad_signature, 1 unknown_key, 4 unsigned" in cli(
+        "accuracy", **strict
+    )

@@ -18,7 +18,20 @@ from typing import Any, NamedTuple
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from dwcp_stream.control import REFUSED, Command, Promote, Received, Rollback, SetLogLevel, Verdict, Verifier, sign
+from dwcp_stream.control import (
+    REFUSED,
+    Command,
+    Promote,
+    Received,
+    Retrain,
+    Rollback,
+    SetLogLevel,
+    Shadow,
+    Split,
+    Verdict,
+    Verifier,
+    sign,
+)
 from tests.fuzz.payloads import damaged
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,7 +77,15 @@ class Commands:
     def command(self) -> Command:
         """A command that is right in itself, perhaps for others or too late."""
         rng = self.rng
-        actions = (Promote("m", rng.randint(1, 9)), Rollback("m", rng.randint(1, 9)), SetLogLevel("debug"))
+        version = rng.randint(1, 9)
+        actions = (
+            Promote("m", version),
+            Rollback("m", version),
+            Shadow("m", version),
+            Split("m", version, 10),
+            Retrain("m"),
+            SetLogLevel("debug"),
+        )
         return Command(
             key_id=rng.choice("abc"),
             audience=rng.choice((*OURS, *OURS, "other")),

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from dwcp_stream.control import Action, Command, Promote, Rollback, SetLogLevel, Signed, sign
+from dwcp_stream.control import Action, Command, Promote, Retrain, Rollback, SetLogLevel, Shadow, Signed, Split, sign
 from dwcp_stream.kafka.control import send_command
 from dwcp_stream.keys import public_text
 from dwcp_stream.registry.aliases import read_aliases
@@ -101,6 +101,26 @@ async def test_workers_obey_once_and_refuse_the_rest(site) -> None:
     assert champion(models) == 1
 
 
+async def test_workers_move_the_arms_and_leave_training_to_the_trainer(site) -> None:
+    run, models = await commanded_run(site), site.directory / "models"
+    for factor in (1.5, 2.0):
+        probe.publish_model(models, site.stream, factor=factor, alias=None)
+    repository = ModelRepository(models)
+    worker = run.start()
+    await run.ready(worker)
+    for action in (Shadow(probe.MODEL, 2), Split(probe.MODEL, 3, 10), Retrain(probe.MODEL)):
+        await send_command(run.settings, signed(action, reason="try"))
+    await counted(run, worker, applied=2, ignored=1)
+    assert repository.aliases(probe.MODEL) == {"champion": 1, "challenger": 3, "shadow": 2}
+    assert repository.share(probe.MODEL) == 10
+    assert '"change": "none with 0% to 3 with 10%"' in worker.log.read_text()
+    for action in (Shadow(probe.MODEL, 1), Split(probe.MODEL, None, 0), Shadow(probe.MODEL, None)):
+        await send_command(run.settings, signed(action))
+    await counted(run, worker, applied=4, ignored=1, failed=1)
+    assert repository.aliases(probe.MODEL) == {"champion": 1}
+    assert "is champion" in worker.log.read_text()
+
+
 async def test_a_worker_that_starts_later_repeats_nothing_but_what_still_holds(site) -> None:
     run, models = await commanded_run(site), site.directory / "models"
     probe.publish_model(models, site.stream, factor=1.5, alias=None)
@@ -136,13 +156,13 @@ async def test_only_what_somebody_has_signed_is_promoted_or_served(site) -> None
     await wait_until(lambda: not worker.running, lambda: f"a worker with an unsigned champion ends\n{worker.tail()}")
     assert "is not signed" in worker.tail()
 
-    sign_version(models / probe.MODEL / "1", "alice", ALICE)
+    sign_version(models, probe.MODEL, 1, "alice", ALICE)
     probe.publish_model(models, site.stream, factor=1.5, alias=None)
     worker = run.start()
     await run.ready(worker)
     await send_command(run.settings, signed(Promote(probe.MODEL, 2)))
     await counted(run, worker, failed=1)
-    sign_version(models / probe.MODEL / "2", "alice", ALICE)
+    sign_version(models, probe.MODEL, 2, "alice", ALICE)
     await send_command(run.settings, signed(Promote(probe.MODEL, 2)))
     await counted(run, worker, failed=1, applied=1)
     assert champion(models) == 2

@@ -22,7 +22,10 @@ from dwcp_stream.control import (
     Command,
     Promote,
     Received,
+    Retrain,
     SetLogLevel,
+    Shadow,
+    Split,
     Verifier,
     sign,
 )
@@ -104,6 +107,28 @@ def test_what_is_refused_and_with_which_word(record, refusal, why):
 )
 def test_what_its_owner_signed_but_nobody_can_mean(old, new):
     value = sign(COMMAND, ALICE).value.decode()
+    assert old in value
+    odd = value.replace(old, new, 1).encode()
+    headers = [("key_id", b"alice"), ("signature", ALICE.sign(odd))]
+    assert verifier().check(received(value=odd, headers=headers)).refusal == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("action", "old", "new"),
+    [
+        (Split("m", 2, 10), '"share":10', '"share":0'),
+        (Split("m", 2, 10), '"share":10', '"share":101'),
+        (Split("m", 2, 10), '"version":2', '"version":null'),
+        (Split("m", None, 0), ',"share":0', ""),
+        (Shadow("m", None), ',"version":null', ""),
+        (Shadow("m", 2), '"version":2', '"version":"2"'),
+        (Retrain("m"), '"model":"m"', '"model":"m","version":2'),
+    ],
+)
+def test_arms_that_nobody_can_mean(action, old, new):
+    command = changed(action=action)
+    assert verifier().check(received(command)) == (None, "", command)
+    value = sign(command, ALICE).value.decode()
     assert old in value
     odd = value.replace(old, new, 1).encode()
     headers = [("key_id", b"alice"), ("signature", ALICE.sign(odd))]
@@ -232,10 +257,15 @@ def test_send_refuses_what_no_worker_would_take(tmp_path, capsys):
     assert run([*arguments[:-1], str(tmp_path / "nowhere.key")]) == 1
     assert "cannot be read" in capsys.readouterr().err
     assert run([*arguments, "--within", "0"]) == 2
+    for wrong in (["split", "m", "2"], ["split", "m", "none", "--share", "5"], ["shadow", "m", "0"]):
+        assert run(["control", "send", *wrong, "--key", str(tmp_path / "a b.key")]) == 2
 
 
 def test_actions_say_what_they_do():
     assert str(COMMAND.action) == "promote node-gbt 2"
     assert str(SetLogLevel("debug")) == "log-level debug"
+    assert str(Shadow("m", None)) == "shadow m none"
+    assert str(Split("m", 2, 10)) == "split m 2 10%"
+    assert str(Retrain("m")) == "retrain m"
     assert not COMMAND.action.standing
     assert SetLogLevel("debug").standing

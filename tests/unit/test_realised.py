@@ -7,11 +7,13 @@ from math import isnan
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from dwcp_stream.alerts.identity import fingerprint
+from dwcp_stream.control import Command, Retrain, sign
 from dwcp_stream.events import Accuracy, Alert, rfc3339
 from dwcp_stream.realised import AlertLedger, Feedback, ForecastLedger, build_feedback
 from dwcp_stream.wilson import wilson
@@ -153,8 +155,91 @@ def test_nothing_is_made_up_where_nothing_was_said():
     assert (row["version"], row["recall"]) == (0, 0.0)
 
 
+# --- who said it ----------------------------------------------------------------------------------------
+
+ALICE, MALLORY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+KEYS = {"alice": ALICE.public_key()}
+
+
+def record(feedback: Feedback, name: str = "alice", key: Ed25519PrivateKey | None = ALICE):
+    _, value, headers = build_feedback(feedback, None if key is None else (name, key))
+    return value, headers
+
+
+def test_only_what_a_known_key_has_signed_counts():
+    ledger = AlertLedger(KEYS)
+    for number in range(4):
+        ledger.alert(alert(number))
+    value, headers = record(said("true", alert(0)))
+    ledger.judgement(value, headers)
+    ledger.judgement(*record(said("false", alert(1)), key=None))
+    ledger.judgement(*record(said("false", alert(1)), "bob"))
+    ledger.judgement(*record(said("false", alert(1)), key=MALLORY))
+    ledger.judgement(value.replace(b'"true"', b'"false"'), headers)
+    ledger.judgement(*record(missed(2), key=None))
+    (row,) = ledger.over(3600)
+    assert (row["true"], row["false"], row["missed"]) == (1, 0, 0)
+    assert ledger.refused == {"unsigned": 2, "unknown_key": 1, "bad_signature": 2}
+    assert ledger.unknown == 0
+
+
+def test_where_no_key_is_named_every_judgement_counts():
+    ledger = AlertLedger()
+    ledger.alert(alert(0))
+    ledger.alert(alert(1))
+    ledger.judgement(*record(said("true", alert(0)), key=None))
+    ledger.judgement(*record(said("false", alert(1)), key=MALLORY))
+    (row,) = ledger.over(3600)
+    assert (row["true"], row["false"]) == (1, 1)
+    assert not ledger.refused
+
+
+def test_an_unsigned_word_that_is_later_does_not_displace_a_signed_one():
+    ledger = AlertLedger(KEYS)
+    ledger.alert(alert(0))
+    ledger.judgement(*record(said("true", alert(0))))
+    ledger.judgement(*record(said("false", alert(0), later=9.0), key=None))
+    (row,) = ledger.over(3600)
+    assert (row["true"], row["false"]) == (1, 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["true", "false"]), st.integers(0, 5)), min_size=1), st.randoms())
+def test_old_judgements_that_are_replayed_change_nothing(words, random):
+    records = [record(said(verdict, alert(0), later)) for verdict, later in words]
+    ledger = AlertLedger(KEYS)
+    ledger.alert(alert(0))
+    for given_ in records:
+        ledger.judgement(*given_)
+    before = ledger.over(3600)
+    newest = max(later for _, later in words)
+    old = [given_ for given_, (_, later) in zip(records, words, strict=True) if later < newest]
+    random.shuffle(old)
+    for given_ in old:
+        ledger.judgement(*given_)
+    assert ledger.over(3600) == before
+    assert not ledger.refused
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_a_key_signed_are_read_or_refused_and_others_are_never_parsed(value):
+    ledger = AlertLedger(KEYS)
+    ledger.judgement(value, [])
+    ledger.judgement(value, [("key_id", b"alice"), ("signature", MALLORY.sign(value))])
+    assert ledger.refused == {"unsigned": 1, "bad_signature": 1}
+    with pytest.raises(ValueError):
+        ledger.judgement(value, [("key_id", b"alice"), ("signature", ALICE.sign(value))])
+
+
+def test_a_command_is_no_judgement_though_its_signature_holds():
+    until = datetime(2030, 1, 1, tzinfo=UTC)
+    command = Command(key_id="alice", audience="*", sequence=7, not_after=until, action=Retrain("m"))
+    signed = sign(command, ALICE)
+    with pytest.raises(msgspec.ValidationError):
+        AlertLedger(KEYS).judgement(signed.value, signed.headers)
+
+
 def test_feedback_is_strict():
-    _, value = build_feedback(said("true", alert(0)))
+    _, value, _ = build_feedback(said("true", alert(0)))
     assert msgspec.json.decode(value, type=Feedback) == said("true", alert(0))
     for old, new in ((b'"true"', b'"maybe"'), (b'"said_at"', b'"said"'), (b"Z", b"")):
         with pytest.raises(msgspec.ValidationError):

@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
     for _ in range(2):
         repository.publish(NAME, make_files("anomaly"), make_manifest("anomaly"))
     repository.set_alias(NAME, "champion", 1)
-    sign_version(tmp_path / NAME / "1", "alice", ALICE)
+    sign_version(tmp_path, NAME, 1, "alice", ALICE)
     return tmp_path
 
 
@@ -49,17 +49,16 @@ def test_only_a_signed_version_is_used_and_others_where_nothing_is_demanded(root
 
 
 def test_a_signature_is_of_one_key_over_one_manifest(root: Path) -> None:
-    one, two = root / NAME / "1", root / NAME / "2"
-    signature_path(two).write_bytes(signature_path(one).read_bytes())
+    (root / signature_path(NAME, 2)).write_bytes((root / signature_path(NAME, 1)).read_bytes())
     with pytest.raises(ModelError, match="not that of 'alice'"):
         ModelRepository(root, keys=KEYS).load(NAME, 2)
-    sign_version(two, "alice", MALLORY)
+    sign_version(root, NAME, 2, "alice", MALLORY)
     with pytest.raises(ModelError, match="not that of 'alice'"):
         ModelRepository(root, keys=KEYS).load(NAME, 2)
-    sign_version(two, "mallory", MALLORY)
+    sign_version(root, NAME, 2, "mallory", MALLORY)
     with pytest.raises(ModelError, match="signed by 'mallory', who is not"):
         ModelRepository(root, keys=KEYS).load(NAME, 2)
-    sign_version(two, "alice", ALICE)
+    sign_version(root, NAME, 2, "alice", ALICE)
     assert ModelRepository(root, keys=KEYS).load(NAME, 2).version == 2
 
 
@@ -72,21 +71,22 @@ def test_what_is_signed_cannot_be_changed_behind_the_manifest(root: Path) -> Non
 
 def test_a_signature_of_something_else_is_none(root: Path) -> None:
     manifest = (root / NAME / "1" / "manifest.json").read_bytes()
-    path = signature_path(root / NAME / "1")
+    path = root / signature_path(NAME, 1)
     body = json.loads(path.read_text())
     path.write_text(json.dumps(body | {"signature": base64.b64encode(ALICE.sign(manifest)).decode()}))
     with pytest.raises(ModelError, match="not that of 'alice'"):
-        check_signature(root / NAME / "1", manifest, KEYS)
+        check_signature(root, NAME, 1, manifest, KEYS)
     path.write_text(json.dumps(body | {"signature": base64.b64encode(ALICE.sign(MEANT + manifest)).decode()}))
-    assert check_signature(root / NAME / "1", manifest, KEYS) == "alice"
+    assert check_signature(root, NAME, 1, manifest, KEYS) == "alice"
 
 
 @given(st.binary(max_size=200))
 def test_any_other_file_is_refused_with_a_word(tmp_path_factory, data: bytes) -> None:
-    folder = tmp_path_factory.mktemp("signed") / "1"
-    signature_path(folder).write_bytes(data)
+    root = tmp_path_factory.mktemp("signed")
+    (root / NAME).mkdir()
+    (root / signature_path(NAME, 1)).write_bytes(data)
     with pytest.raises(ModelError, match="signature"):
-        check_signature(folder, b"{}", KEYS)
+        check_signature(root, NAME, 1, b"{}", KEYS)
 
 
 def test_the_command_signs_and_verify_demands(root: Path, tmp_path_factory, capsys, monkeypatch) -> None:

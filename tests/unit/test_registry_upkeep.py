@@ -68,10 +68,10 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_removed_version_is_gone_with_its_signature_and_its_number_is_not_used_again(root: Path) -> None:
     repository = ModelRepository(root)
-    sign_version(root / NAME / "1", "alice", Ed25519PrivateKey.generate())
+    sign_version(root, NAME, 1, "alice", Ed25519PrivateKey.generate())
     remove(repository, NAME, 1)
     assert repository.versions(NAME) == [2, 3]
-    assert not signature_path(root / NAME / "1").exists()
+    assert not (root / signature_path(NAME, 1)).exists()
     assert sorted(path.name for path in (root / NAME).iterdir()) == ["2", "3"]
     assert repository.publish(NAME, make_files("anomaly"), make_manifest("anomaly")) == 4
 
