@@ -4,11 +4,12 @@ import os
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from dwcp_stream.cli.common import advance_to, emit, entity_option, json_option, progress, settings_option
+from dwcp_stream.cli.recent import Span, render_recent, train_recent
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.settings import Settings
 
@@ -26,6 +27,8 @@ Examples:
   dwcp-stream train link --data links.parquet --out models/
   dwcp-stream train consensus --data n1.csv.gz r1.csv.gz r2.csv.gz r3.csv.gz --out /tmp/models
   dwcp-stream train node --data nodes.parquet --model node-gbt --seed 3 --json
+  dwcp-stream train link --recent 24h
+  dwcp-stream train link --recent 30d --source archive --model link-forecast
 """
 )
 @click.argument("stream_name", metavar="STREAM")
@@ -34,11 +37,18 @@ Examples:
     "files",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
-    required=True,
     metavar="FILE...",
     help="CSV or Parquet (also .gz) with a column per field, the time and the entity; several files may follow.",
 )
 @click.argument("more_files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="")
+@click.option("--recent", type=Span(), help="Instead of --data: telemetry of so long, such as 90m, 24h or 30d.")
+@click.option(
+    "--source",
+    type=click.Choice(["kafka", "archive"]),
+    default="kafka",
+    show_default=True,
+    help="With --recent: from the stream's topic, or from what `archive` wrote.",
+)
 @click.option(
     "--out",
     metavar="DIR",
@@ -52,10 +62,14 @@ Examples:
 @entity_option
 @settings_option
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     stream_name: str,
     files: tuple[Path, ...],
     more_files: tuple[Path, ...],
+    recent: float | None,
+    source: Literal["kafka", "archive"],
     out: str | None,
     model_name: str | None,
     epochs: int | None,
@@ -66,7 +80,7 @@ def command(
     settings: Settings,
     as_json: bool,
 ) -> None:
-    """Train the models of STREAM on files and publish them as new versions.
+    """Train the models of STREAM on files, or on recent telemetry, and publish them as new versions.
 
     Each trainer splits the data itself, by time and by entity, never uses test rows to choose anything, and
     writes a report beside the model: its figures next to the trivial rules and the best simple baseline. A new
@@ -76,8 +90,14 @@ def command(
     DIR/.tuning (of data_dir, if DIR is a URL): the same command with more trials goes on with it, and so does one that
     was interrupted.
 
+    With --recent, what alerts told of is left out, or is the label of incident models, as far as operators said
+    whether it was right (`dwcp-stream feedback`). The last fifth of the time is held out: a candidate that is worse
+    there than the champion is not published, and the exit code is 1.
+
     Needs the extra `train` (pip install 'dwcp-stream[train]').
     """
+    if (recent is None) == (not files):
+        raise click.UsageError("Give either --data FILE or --recent TIME.")
     # jax reads this once, when it is imported: one thread per operation leaves a core to the rest, and sums
     # come out in one order
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
@@ -97,6 +117,14 @@ def command(
             remedy=f"Use one of {', '.join(sorted(streams))}",
         )
     stream = streams[stream_name]
+    if recent is not None:
+        if trials or entity or more_files:
+            raise click.UsageError("--trials, --entity and files go with --data.")
+        settings = settings.model_copy(update={"models_dir": out} if out else {})
+        given = {"seed": seed, "epochs": epochs, "licence": licence}
+        result = train_recent(settings, stream, _bindings(stream, model_name), recent, source, **given)
+        emit(result, as_json, render_recent)
+        context.exit(0 if all(row["version"] for row in result["trained"]) else 1)
     repository = ModelRepository(out or settings.models_dir)
     scratch = repository.root if isinstance(repository.storage, FolderStorage) else settings.data_dir
     told = {"--epochs": epochs, "--trials": trials, "--entity": entity, "--licence": licence}

@@ -4,5 +4,6 @@ Pure functions of the messages of `dwcp.accuracy`: no clock, no file, no Kafka.
 """
 
 from dwcp_stream.loop.pairs import Paired, PairedErrors
+from dwcp_stream.loop.sequential import Bounds, judge
 
-__all__ = ["Paired", "PairedErrors"]
+__all__ = ["Bounds", "Paired", "PairedErrors", "judge"]

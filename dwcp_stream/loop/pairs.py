@@ -15,6 +15,8 @@ SETTLE = 600.0
 """Seconds of event time that a bucket has to be over before it counts."""
 LARGEST = 1e100
 """What no sum of errors of single precision comes near."""
+LIMIT = 1.0
+"""What a horizon and target of one bucket may count at most, as a share of the usual error."""
 WARM_UP = 12
 """Paired buckets of a horizon and target that only tell how large errors are: an hour."""
 
@@ -37,6 +39,9 @@ class Paired:
     first, last
         Ends of the first and the last bucket that is paired, those that only tell how large errors are among them;
         None if there is none.
+    ratio
+        Candidate's MAE over the champion's in all paired buckets, nothing clipped, mean over horizons and targets;
+        NaN if the champion's is 0 or there is none.
     """
 
     times: F64
@@ -44,6 +49,7 @@ class Paired:
     unpaired: int
     first: float | None
     last: float | None
+    ratio: float = math.nan
 
 
 @dataclass(slots=True)
@@ -164,11 +170,12 @@ class PairedErrors:
         a, b = (_stacked(buckets, ends, len(log.columns)) for buckets in (mine, theirs))
         same = (a[:, 0] == b[:, 0]).all(axis=1) & (a[:, 0] > 0).any(axis=1)
         times = np.array(ends, np.float64)[same]
-        differences = _differences(*_lines(a[same], b[same], log.columns))
-        known = np.isfinite(differences)
+        sums = _lines(a[same], b[same], log.columns)
+        found = differences(*sums)
+        known = np.isfinite(found)
         unpaired = len(ends) - len(times)
         first, last = (float(times[0]), float(times[-1])) if len(times) else (None, None)
-        return Paired(times[known], differences[known], unpaired, first, last)
+        return Paired(times[known], found[known], unpaired, first, last, _ratio(*sums[1:]))
 
 
 def _widened(sums: F64 | None, columns: int) -> F64:
@@ -192,16 +199,28 @@ def _lines(a: F64, b: F64, columns: dict[Cell, int]) -> tuple[F64, F64, F64]:
     return a[:, 0] @ where, a[:, 1] @ where, b[:, 1] @ where
 
 
-def _differences(n: F64, mine: F64, theirs: F64) -> F64:
-    """Return one number for each bucket, NaN as long as no scale is known."""
+def differences(n: F64, mine: F64, theirs: F64) -> F64:
+    """Return one number for each bucket, NaN as long as no scale is known: see `PairedErrors.series`.
+
+    Parameters
+    ----------
+    n, mine, theirs
+        Realised forecasts and both versions' sums of absolute errors, shape (t, horizons and targets).
+    """
     count = _before((n > 0).astype(np.float64))
     with np.errstate(invalid="ignore", divide="ignore"):
         usual = np.stack((_before(mine), _before(theirs))) / _before(n)
         scale = np.where(usual.min(axis=0) > 0, usual.min(axis=0), usual.max(axis=0))
-        shares = (mine - theirs) / n / scale
+        shares = np.clip((mine - theirs) / n / scale, -LIMIT, LIMIT)
     counts = (n > 0) & (count >= WARM_UP) & (scale > 0)
     total, lines = np.where(counts, shares, 0.0).sum(axis=1), counts.sum(axis=1)
     return np.where(lines > 0, total / np.maximum(lines, 1), np.nan)
+
+
+def _ratio(mine: F64, theirs: F64) -> float:
+    champion, candidate = mine.sum(axis=0), theirs.sum(axis=0)
+    known = champion > 0
+    return float((candidate[known] / champion[known]).mean()) if known.any() else math.nan
 
 
 def _before(x: F64) -> F64:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dwcp_stream.events import Accuracy, rfc3339
 from dwcp_stream.loop import PairedErrors
-from dwcp_stream.loop.pairs import SETTLE, WARM_UP
+from dwcp_stream.loop.pairs import LIMIT, SETTLE, WARM_UP
 
 BUCKET = 300.0
 DAY = 86_400.0
@@ -46,10 +46,10 @@ def usual(until, champion=1.0, candidate=1.0):
 
 
 def test_a_difference_is_a_share_of_the_usual_error_of_the_buckets_before():
-    parts = [*usual(WARM_UP, 2.0, 4.0), part(1, WARM_UP, 9.0, 3), part(2, WARM_UP, 3.0, 3)]
+    parts = [*usual(WARM_UP, 2.0, 4.0), part(1, WARM_UP, 6.0, 3), part(2, WARM_UP, 3.0, 3)]
     found = filled(parts, settle=0).series("link", "m", 1, 2)
     assert found.times.tolist() == [(WARM_UP + 1) * BUCKET]
-    assert found.differences.tolist() == [pytest.approx((3.0 - 1.0) / 2.0)]  # 2 is the better version's
+    assert found.differences.tolist() == [pytest.approx((2.0 - 1.0) / 2.0)]  # 2 is the better version's
     assert (found.first, found.last, found.unpaired) == (BUCKET, (WARM_UP + 1) * BUCKET, 0)
 
 
@@ -127,14 +127,18 @@ def test_streams_models_and_unknown_versions_are_apart():
 def test_an_explosion_does_not_become_the_scale():
     parts = [*usual(WARM_UP), part(1, WARM_UP), part(2, WARM_UP, 1e38), part(1, WARM_UP + 1, 1.5), part(2, WARM_UP + 1)]
     found = filled(parts, settle=0).series("link", "m", 1, 2)
-    assert found.differences.tolist() == [pytest.approx(-1e38), pytest.approx(0.5)]
+    assert found.differences.tolist() == [-LIMIT, pytest.approx(0.5)]
+    assert found.ratio == pytest.approx(1e38 / (2.5 + WARM_UP))
 
 
 def test_perfect_versions_give_no_difference_until_one_errs():
     parts = [*usual(WARM_UP + 1, 0.0, 0.0), *[part(1, WARM_UP + 1, 1.0), part(2, WARM_UP + 1, 0.0)]]
     assert filled(parts, settle=0).series("link", "m", 1, 2).times.tolist() == []
-    more = [*parts, part(1, WARM_UP + 2, 1.0), part(2, WARM_UP + 2, 0.0)]
-    assert filled(more, settle=0).series("link", "m", 1, 2).differences.tolist() == [pytest.approx(WARM_UP + 2)]
+    more = [*parts, part(1, WARM_UP + 2, 0.01), part(2, WARM_UP + 2, 0.0)]
+    found = filled(more, settle=0).series("link", "m", 1, 2)
+    assert found.differences.tolist() == [pytest.approx(0.01 * (WARM_UP + 2))]
+    assert found.ratio == 0.0
+    assert math.isnan(filled(more, settle=0).series("link", "m", 2, 1).ratio)
 
 
 @pytest.mark.parametrize(

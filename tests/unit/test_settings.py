@@ -12,14 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from dwcp_stream import settings_docs
 from dwcp_stream.errors import ConfigError
-from dwcp_stream.settings import (
-    HttpSettings,
-    KafkaSettings,
-    Settings,
-    kafka_client_options,
-    load_settings,
-    unknown_variables,
-)
+from dwcp_stream.setting_sections import HttpSettings, KafkaSettings
+from dwcp_stream.settings import Settings, kafka_client_options, load_settings, unknown_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -185,6 +179,7 @@ def test_the_settings_file_is_current_and_each_of_its_lines_is_the_default(tmp_p
     config.mkdir()
     (config / "dwcp-stream.toml").write_text("\n".join(active))
     loaded = load_settings(config / "dwcp-stream.toml")
-    folders = {"streams_dir", "models_dir", "data_dir"}
+    folders = {"streams_dir": True, "models_dir": True, "data_dir": True, "archive": {"dir"}}
     assert loaded.model_dump(exclude=folders) == Settings().model_dump(exclude=folders)
     assert loaded.models_dir.resolve() == tmp_path / "models"
+    assert loaded.archive.dir.resolve() == tmp_path / "archive"
