@@ -46,7 +46,7 @@ class Site:
     settings: Settings
     directory: Path
     worker: WorkerProcess
-    restarts: int = 0
+    crash: bool = False
     decisions: list[ModelDecision] = field(default_factory=list)
     sent: int = 0
     base: int = 0
@@ -82,11 +82,22 @@ class Site:
         graph.graph.node.append(onnx.helper.make_node("Mul", ["quantiles before", "sabotage"], ["quantiles"]))
         data = graph.SerializeToString()
         golden = np.load(folder / "golden.npz")
-        state = golden["state_in"] if "state_in" in golden else None
+        state = golden.get("state_in")
         files = {"model.onnx": data, "golden.npz": make_golden(data, golden["window"], golden["time"], state)}
         manifest = msgspec.to_builtins(repository.manifest(self.model, version))
         plain = {key: value for key, value in manifest.items() if key not in ("name", "version", "files")}
         return repository.publish(self.model, files, plain)
+
+    async def restart(self) -> None:
+        """Kill the worker and start another, until it has processed what was sent."""
+        bootstrap = self.settings.kafka.bootstrap_servers
+        self.worker.__exit__(None, None, None)
+        self.worker = new_worker(self.series.name, bootstrap, self.directory)
+        self.worker.__enter__()
+        _, found = await asyncio.to_thread(
+            self.worker.until, lambda m: m.get("dwcp_position", 0.0) >= self.sent, "caught up", DEADLINE
+        )
+        self.base = self.sent - int(found["dwcp_metrics_processed_total"])
 
     async def caught_up(self) -> None:
         """Wait until the worker has processed what was sent."""
@@ -155,6 +166,9 @@ async def live(site: Site, hook: Hook, *, seconds: float = 7200.0) -> None:
                 records[key_hash(key) % PARTITIONS].append((key, value, [], None))
             await write_rows(producer, topic, dict(records))
             site.sent += len(part)
+            if site.crash:
+                site.crash = False
+                await site.restart()
             await site.caught_up()
             now = float(part["ts"].max())  # type: ignore[arg-type]
             await settle(process)
