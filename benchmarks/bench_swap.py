@@ -30,7 +30,8 @@ from dwcp_stream.chunk import Chunk, ChunkResult
 from dwcp_stream.kafka.catalogue import catalogue
 from dwcp_stream.kafka.topics import admin_client, create_topics
 from dwcp_stream.registry import ModelRepository
-from dwcp_stream.settings import LogSettings, Settings
+from dwcp_stream.setting_sections import LogSettings
+from dwcp_stream.settings import Settings
 from dwcp_stream.streams import load_stream
 from dwcp_stream.telemetry.logs import configure_logging
 from tests.kafka.broker import RealKafka

@@ -1,5 +1,8 @@
 """Which version of a model scores which samples of a partition: each from an offset on, until the next.
 
+A model has several lines: its name stands for the champion, NAME@challenger and NAME@shadow for what runs beside it,
+and NAME@share for the percentage of entities that the challenger serves.
+
 A schedule is written to the changelog before it takes effect. So whoever reads the samples again, after a crash or a
 rebalance, scores each by the version that scored it first.
 """
@@ -15,13 +18,32 @@ SCHEDULE_VERSION: Final = 101
 """Versions of this record begin far above those of entity snapshots: a release that does not know the record takes it
 for a snapshot of a later version, and stops without touching anything."""
 
+NOTHING: Final = -1
+"""In the place of a version or percentage: the line has none from an offset on."""
+SHARE: Final = "share"
+
 
 class Activation(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """From a source offset on, a version of a model scores."""
+    """From a source offset on, a version of a model scores; `model` is the line's name."""
 
     offset: int
     model: str
     version: int
+
+    @property
+    def base(self) -> str:
+        """The model's own name."""
+        return self.model.partition("@")[0]
+
+    @property
+    def arm(self) -> str:
+        """What the line is: champion, challenger, shadow or share."""
+        return self.model.partition("@")[2] or "champion"
+
+    @property
+    def scores(self) -> bool:
+        """Whether it stands for a version that scores, rather than for nothing or a percentage."""
+        return self.version != NOTHING and self.arm != SHARE
 
 
 Schedule = tuple[Activation, ...]
@@ -61,6 +83,11 @@ def schedule_of(activations: Iterable[Activation]) -> Schedule:
             kept.append(activation)
             serving[activation.model] = activation.version
     return tuple(kept)
+
+
+def line_of(model: str, arm: str) -> str:
+    """Return the name of a model's line."""
+    return model if arm == "champion" else f"{model}@{arm}"
 
 
 def active(schedule: Schedule, position: int) -> dict[str, Activation]:

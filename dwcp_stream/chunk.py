@@ -68,12 +68,13 @@ class Chunk:
 
 
 class Swap(NamedTuple):
-    """Another version of a model took over, at an offset."""
+    """Another version of a model took over on one of its arms, at an offset; on `share` a percentage did."""
 
     model: str
     before: int
     version: int
     offset: int
+    arm: str = "champion"
 
 
 def pieces(values: Sequence[bytes | None], commas: int = PIECE_COMMAS) -> list[slice]:

@@ -14,6 +14,7 @@ Topic = Literal["anomalies", "predictions", "drift", "accuracy", "deadletter", "
 Action = Literal["firing", "escalated", "resolved"]
 ModelAction = Literal["loaded", "refused"]
 DriftState = Literal["stable", "warning", "drifted"]
+DecisionWord = Literal["trained", "rejected", "shadowed", "challenged", "promoted", "dropped", "rolled_back", "failed"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = 253_402_300_799.999  # 9999-12-31T23:59:59.999Z, the last time RFC 3339 can write
@@ -171,6 +172,30 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     missed: int
 
 
+class ArmScores(msgspec.Struct, frozen=True, kw_only=True):
+    """How a challenger's or shadow's scores stood to the champion's on the same windows, in one bucket of event time.
+
+    Counts and sums: add messages of a bucket up. Of the `n` windows that both scored, `both` were over the threshold
+    for both, `only_champion` and `only_arm` for one of them; `difference` sums the score's absolute differences, each
+    at most 1000. `version` is the arm's, `champion` the other's. `event_time` is when this part was closed.
+    """
+
+    stream: str
+    model: str
+    version: int
+    arm: str
+    champion: int
+    partition: int
+    bucket_start: str
+    bucket_end: str
+    event_time: str
+    n: int
+    both: int
+    only_champion: int
+    only_arm: int
+    difference: float
+
+
 class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker did with a version of a model that it was to use.
 
@@ -186,6 +211,25 @@ class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
     action: ModelAction
     reason: str
     serving: int
+    event_time: str
+
+
+class ModelDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """What the trainer decided about a version of a model, and by which numbers.
+
+    `trained`: published as a candidate. `rejected`: trained, but no better than it may be, and not published (version
+    0). `shadowed`, `challenged`, `promoted`: what it is from now on. `dropped`: runs beside the champion no longer.
+    `rolled_back`: `version` was champion, and `champion` is it again. `failed`: could not be trained. `champion` is
+    the champion after the decision; `event_time` the newest time of what was looked at.
+    """
+
+    stream: str
+    model: str
+    decision: DecisionWord
+    version: int
+    champion: int | None
+    reason: str
+    numbers: dict[str, float | None]
     event_time: str
 
 

@@ -1,6 +1,5 @@
 """All that is known of one partition: windows, alerts, forecasts, model states, drift, event time, position."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -9,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dwcp_stream.activations import Activation, Schedule, active, pending
+from dwcp_stream.activations import NOTHING, SHARE, Activation, Schedule, active, pending
 from dwcp_stream.alerts import AlertTracker
 from dwcp_stream.chunk import Swap
-from dwcp_stream.drift import DriftMonitor
-from dwcp_stream.drift.psi import WINDOW_BLOCKS
-from dwcp_stream.forecasts import ForecastTracker
-from dwcp_stream.forecasts.buckets import SECONDS as BUCKET_SECONDS
+from dwcp_stream.contenders import Contenders, memory_name
+from dwcp_stream.events import Output
+from dwcp_stream.parts import drift_monitor, forecast_tracker, model_state, tick_interval
 from dwcp_stream.scoring import Model, ModelState
+from dwcp_stream.split import Split
 from dwcp_stream.streams import StreamDefinition
 from dwcp_stream.streams.decode import ChunkDecoder
 from dwcp_stream.watermark import NEVER, NONE_AHEAD, Ahead, tick_of
@@ -32,13 +31,6 @@ from dwcp_stream.windows.taken import Taken
 
 if TYPE_CHECKING:
     from dwcp_stream.stages import Stage
-
-DAY, MAX_PSI_BLOCKS = 86_400, 96
-TICKS_PER_EXPIRY = 10
-"""Event-time ticks in one `expire_after`, at least: an entity is expired at most a tenth of it late."""
-ROWS_PER_TICK = 10
-"""Rows between two ticks, at most: buckets of realised errors and blocks of drift are closed at ticks, also where an
-entity may be silent for a week. Fewer would cut a backlog of few entities into pieces too small for the models."""
 
 
 class Partition:
@@ -59,6 +51,10 @@ class Partition:
     ----------
     decoder, stages
         What decodes the partition's records and what scores them; the pipeline sets both.
+    models
+        Champions by name.
+    contenders
+        What runs beside them.
     """
 
     decoder: ChunkDecoder
@@ -71,8 +67,10 @@ class Partition:
         self.stages: list[Stage] = []
         begun = tuple(Activation(0, m.name, m.version) for m in models)
         self.schedule = begun if schedule is None else schedule
-        self._coming: dict[Activation, Model] = {}
+        self._coming: dict[Activation, Model | None] = {}
         self._early: dict[Activation, ModelState] = {}
+        self.contenders = Contenders(stream, number)
+        self._remembers: dict[str, int] = {}
         self.codec = SnapshotCodec(stream)
         self.windows = Windows(stream, scoring=bool(models))
         self.alerts = {m.name: AlertTracker(stream.alert, m.severity) for m in models}
@@ -95,7 +93,7 @@ class Partition:
     @property
     def parts(self) -> dict[str, SlotPart]:
         """Everything kept per entity slot beside the window, by the name it has in a snapshot."""
-        return self._named(self.states)
+        return self._named(self.states) | self.contenders.parts
 
     def _named(self, states: Mapping[str, ModelState]) -> dict[str, SlotPart]:
         named: dict[str, SlotPart] = {f"alert:{name}": part for name, part in self.alerts.items()}
@@ -105,8 +103,12 @@ class Partition:
 
     def fit(self) -> None:
         """Give every part room for as many slots as the windows have."""
-        for part in chain(self.parts.values(), self._early.values()):
+        for part in self._held():
             part.resize(self.windows.capacity)
+
+    def _held(self) -> Iterator[SlotPart | Split]:
+        """Yield everything that has something per slot, in effect or not yet."""
+        return chain(self._named(self.states).values(), self._early.values(), self.contenders.held())
 
     # --- versions of models -----------------------------------------------------------------------------
 
@@ -119,37 +121,91 @@ class Partition:
         """Take over a schedule that is durable; `models` are those of its activations that are new here."""
         self.schedule = schedule
         known = self._coming | dict(models)
-        self._coming = {a: known[a] for a in pending(schedule, self.position or 0)}
+        self._coming = {a: known[a] if a.scores else None for a in pending(schedule, self.position or 0)}
 
-    def activate(self, activation: Activation) -> Swap:
-        """Let a version that was planned take over, now that all samples before its offset have been processed.
+    def activate(self, activation: Activation) -> tuple[Swap, list[Output]]:
+        """Let what was planned take effect, now that all samples before its offset have been processed.
 
-        Alerts go on, their severities by the new cut-offs. Pending forecasts keep the version that made them. What the
-        model remembers of entities and what drifted belong to the version before: both begin anew.
+        A champion's alerts go on, their severities by the new cut-offs. Pending forecasts keep the version that made
+        them. What drifted belongs to the version before and begins anew. So do what the model remembers of entities and
+        the correction of its intervals, unless it ran beside the champion before: then it brings both.
+
+        Returns
+        -------
+        tuple
+            The change, and what is left to say of a contender whose time ends here.
         """
         model = self._coming.pop(activation)
-        before, self.models[model.name] = self.models[model.name].version, model
+        if activation.arm == SHARE:
+            share = max(activation.version, 0)
+            return Swap(
+                activation.base, self.contenders.set_share(activation.base, share), share, activation.offset, SHARE
+            ), []
+        if activation.arm != "champion":
+            leaving = self.contenders.change(activation, model)
+            self.fit()
+            outputs = [] if leaving is None else self.contenders.last_of(leaving, self.watermark)
+            before = NOTHING if leaving is None else leaving.model.version
+            return Swap(activation.base, before, activation.version, activation.offset, activation.arm), outputs
+        if model is None:
+            raise RuntimeError(f"{activation} names no version of a champion")
+        replaced, self.models[model.name] = self.models[model.name], model
         self.alerts[model.name].cutoffs = model.severity
         self.drift[model.name] = drift_monitor(self.stream, model, self.number)
-        states = {**self.states, model.name: self._early.pop(activation, None) or model_state(model)}
+        early, begin = self._early.pop(activation, None) or model_state(model), activation.offset
+        contender = self.contenders.of(model)
+        if contender is not None:
+            begin = contender.since
+            if contender.memory is not None:
+                contender.memory.absorb(early)
+                early, contender.memory = contender.memory, model_state(model)
+            if contender.forecasts is not None:
+                self.forecasts[model.name].correction.load(contender.forecasts.correction.state())
+        if model.name in self.states:
+            since = self._remembers.get(replaced.name, self._since.get(replaced.name, 0))
+            self.contenders.leave(replaced, self.states[replaced.name], since, activation.offset)
+        self._remembers[model.name] = begin
+        states = {**self.states, model.name: early}
         self.states = {name: states[name] for name, m in self.models.items() if m.state_size}  # in the models' order
         self.fit()
-        return Swap(model.name, before, model.version, activation.offset)
+        return Swap(model.name, replaced.version, model.version, activation.offset), []
 
-    def _parts_at(self, applied: int) -> dict[str, SlotPart]:
+    def served(self, name: str, arm: str, slots: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Return of which slots the verdicts of an arm go out, bool of the shape of `slots`; None: of all."""
+        split = self.contenders.splits.get(name)
+        if split is None:
+            return None if arm == "champion" else np.zeros(len(slots), np.bool_)
+        if arm == "shadow":
+            return np.zeros(len(slots), np.bool_)
+        split.resize(self.windows.capacity)
+        challenged = split(slots, self.windows.entity_of)
+        return challenged if arm == "challenger" else ~challenged
+
+    @property
+    def _since(self) -> dict[str, int]:
+        """Offset from which on each champion has scored."""
+        return {name: a.offset for name, a in active(self.schedule, self.position or 0).items() if a.arm == "champion"}
+
+    def _parts_at(self, applied: int) -> list[tuple[str, SlotPart]]:
         """Return where the parts of an entity belong whose newest sample has an offset.
 
         After a crash an entity can be ahead of the partition's position. What a model remembers of it then belongs to
-        the version that scored that sample; if that version has been replaced since, it belongs nowhere.
+        the version that scored that sample; if that version has been replaced since, it belongs nowhere. So does all
+        that a contender has of the entity.
         """
-        begun = active(self.schedule, self.position or 0)
-        states = {name: s for name, s in self.states.items() if name not in begun or begun[name].offset <= applied}
+        since = self._since | self._remembers
+        states = {name: s for name, s in self.states.items() if since.get(name, 0) <= applied}
+        found: list[tuple[str, SlotPart]] = [(memory_name(self.models[name]), part) for name, part in states.items()]
         for activation in self.coming:
             if activation.offset <= applied:
                 states.pop(activation.model, None)
                 if activation in self._early:
                     states[activation.model] = self._early[activation]
-        return self._named(states)
+        return [*found, *self._named(states).items(), *self.contenders.parts_at(applied)]
+
+    def _version(self, name: str) -> int | None:
+        model = self.models.get(name)
+        return None if model is None else model.version
 
     # --- entities and state -----------------------------------------------------------------------------
 
@@ -158,7 +214,7 @@ class Partition:
         for slot in slots.tolist():
             self.removed.add(self.windows.entity_of(slot))
         self.touched.difference_update(slots.tolist())
-        for part in chain(self.parts.values(), self._early.values()):
+        for part in self._held():
             part.clear(slots)
         self.windows.free(slots)
 
@@ -175,6 +231,8 @@ class Partition:
             since={name: begun[name].offset for name in self.models if name in begun},
             ahead=self.ahead,
             begin=self.begin,
+            contenders=self.contenders.state(),
+            remembers=dict(self._remembers),
         )
 
     def restore(self, record: PartitionRecord | None, snapshots: Mapping[str, EntitySnapshot]) -> list[str]:
@@ -188,7 +246,10 @@ class Partition:
             The entities left out.
         """
         silent_since = NEVER
-        self._early = {a: model_state(m) for a, m in self._coming.items() if m.state_size}
+        self._early = {
+            a: model_state(m) for a, m in self._coming.items() if m is not None and a.arm == "champion" and m.state_size
+        }
+        self.contenders.expect(self._coming)
         if record is not None:
             self.watermark, self.ahead = record.watermark, Ahead(*record.ahead)
             self.position, self.confirmed = record.position, record.position
@@ -200,6 +261,8 @@ class Partition:
             for name, tracker in self.forecasts.items():
                 if name in record.accuracy and (said := tracker.load_state(record.accuracy[name])):
                     self.notes.append(said)
+            self.notes += self.contenders.load(record.contenders)
+            self._remembers = {n: at for n, at in record.remembers.items() if record.models.get(n) == self._version(n)}
         position = self.position or 0
         expired = [e for e, s in snapshots.items() if s.state.last_ts <= silent_since and s.state.applied < position]
         gone = frozenset(expired)
@@ -208,7 +271,7 @@ class Partition:
         self.fit()
         for slot, snapshot in zip(slots.tolist(), left.values(), strict=True):
             kept = {name: plain for name, plain in snapshot.parts.items() if plain is not None}
-            for name, part in self._parts_at(snapshot.state.applied).items() if kept else ():
+            for name, part in self._parts_at(snapshot.state.applied) if kept else ():
                 if name in kept:
                     part.load(slot, kept[name])
         return expired
@@ -234,54 +297,6 @@ class Partition:
         slots = self.windows.slots
         self.touched.update(slots[entity] for entity in copy.windows.entities if entity in slots)
         self.removed.update(copy.removed)
-
-
-def model_state(model: Model) -> ModelState:
-    """Return room for what a version of a model remembers of entities, empty."""
-    return ModelState(model.state_size, version=model.version)
-
-
-def drift_monitor(stream: StreamDefinition, model: Model, partition: int) -> DriftMonitor:
-    """Return a monitor that has seen nothing yet of a model."""
-    return DriftMonitor(
-        stream.name,
-        model.name,
-        dict(model.manifest.reference),  # type: ignore[arg-type]  # a TypedDict is not a Mapping of its values
-        stream.drift_block,
-        model.fields,
-        version=model.version,
-        partition=partition,
-        lateness=stream.lateness,
-        psi_blocks=psi_blocks(stream.drift_block),
-    )
-
-
-def tick_interval(stream: StreamDefinition) -> float:
-    """Return the seconds of event time between ticks of a stream."""
-    step = 0.0 if stream.step == "irregular" else stream.step
-    longest = max(BUCKET_SECONDS, ROWS_PER_TICK * step)
-    return max(min(stream.expire_after / TICKS_PER_EXPIRY, longest), 1e-3)
-
-
-def psi_blocks(seconds: float) -> int:
-    """Return over how many blocks inputs are compared: a day, so that its shape is no drift, but at most 96."""
-    return int(np.clip(math.ceil(DAY / seconds), WINDOW_BLOCKS, MAX_PSI_BLOCKS))
-
-
-def forecast_tracker(stream: StreamDefinition, model: Model, partition: int) -> ForecastTracker:
-    """Return an empty tracker of a model's forecasts, its intervals kept inside the targets' valid ranges."""
-    targets = [stream.fields[stream.field_index(name)] for name in model.targets]
-    return ForecastTracker(
-        stream.name,
-        model.name,
-        model.targets,
-        model.horizons,
-        0.0 if isinstance(stream.step, str) else stream.step,
-        partition=partition,
-        lateness=stream.lateness,
-        lower=[-np.inf if f.min is None else f.min for f in targets],
-        upper=[np.inf if f.max is None else f.max for f in targets],
-    )
 
 
 @dataclass(slots=True)

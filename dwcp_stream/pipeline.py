@@ -12,8 +12,9 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from dwcp_stream.activations import Activation, Schedule, active, begun
+from dwcp_stream.activations import NOTHING, SHARE, Activation, Schedule, active, begun, line_of
 from dwcp_stream.chunk import Chunk, ChunkResult
+from dwcp_stream.contenders import BESIDE
 from dwcp_stream.deadletters import dead_letters
 from dwcp_stream.drift import build_drift
 from dwcp_stream.forecasts.advice import BUFFER_CAP
@@ -76,7 +77,9 @@ class Pipeline:
         self._default_entity, self._check_ahead = default_entity, check_ahead
         self._buffer_cap, self._recorder = buffer_cap, recorder
         # partitions share the stage of a version; when none uses it any more, it is gone with its sessions
-        self._stages: WeakValueDictionary[tuple[str, int], Stage] = WeakValueDictionary()
+        self._stages: WeakValueDictionary[tuple[str, int, str], Stage] = WeakValueDictionary()
+        self._beside: dict[str, Model] = {}
+        self._shares: dict[str, int] = {}
         self._cap = stream.expire_after / WATERMARK_JUMPS_PER_EXPIRY
         self._timer = timer
 
@@ -123,8 +126,12 @@ class Pipeline:
         """Let the versions take over that score the sample at an offset."""
         due = [activation for activation in state.coming if activation.offset <= offset]
         for activation in due:
-            change = state.drift[activation.model].succeeded(activation.version, state.watermark)
-            result.swaps.append(state.activate(activation))
+            change = None
+            if activation.arm == "champion":
+                change = state.drift[activation.model].succeeded(activation.version, state.watermark)
+            swap, last = state.activate(activation)
+            result.swaps.append(swap)
+            result.outputs += last
             if change is not None:
                 result.outputs.append(build_drift(change))
                 result.drifts.append(change)
@@ -185,17 +192,19 @@ class Pipeline:
         if not state.stages or not len(found.adv_slot):
             return
         state.fit()
+        scores: dict[str, NDArray[np.float32]] = {}
         for stage in state.stages:
             begun = self._timer()
             with self._timed(result, "score"):
-                made = stage.run(state, found, ts)
-            name, spent = stage.model.name, self._timer() - begun
-            result.model_seconds[name] = result.model_seconds.get(name, 0.0) + spent
+                made = stage.run(state, found, ts, scores.get(stage.model.name))
+            scores.setdefault(stage.model.name, made.scores)  # the champion's: its stage comes first
+            spent = self._timer() - begun
+            result.model_seconds[stage.line] = result.model_seconds.get(stage.line, 0.0) + spent
             for output, sample in made.telling:
                 stamp = int(chunk.timestamps_ms[record[sample]])
                 output.headers.append((SOURCE_TIMESTAMP, str(stamp).encode()))
                 result.telling_ms.append(stamp)
-            result.scored_windows[stage.model.name] += len(found.scored)
+            result.scored_windows[stage.line] += len(found.scored)
             result.take(stage.model.name, made)
 
     def _tick(self, state: Partition, tick: float, result: ChunkResult) -> None:
@@ -237,6 +246,7 @@ class Pipeline:
         first = active(schedule, record.position if record else 0)
         state = Partition(partition, self.stream, [known[first[m.name]] for m in self.models], schedule)
         state.position = record.position if record else None
+        state.contenders.begin_with([first[line] for line in sorted(first)], known)
         state.plan(schedule, known)
         expired = state.restore(record, snapshots)
         self._hold(state)
@@ -246,6 +256,30 @@ class Pipeline:
         """Let partitions that nothing is known of begin with another version of a model."""
         self.models = [model if m.name == model.name else m for m in self.models]
 
+    def contend(self, line: str, model: Model | None) -> None:
+        """Let another version run beside a champion from here on, or none; partitions move to it by activations."""
+        self._beside.pop(line, None)
+        if model is not None:
+            self._beside[line] = model
+
+    def share(self, name: str, percent: int) -> None:
+        """Let the challenger of a model serve a percentage of entities."""
+        self._shares[name] = percent
+
+    def beside(self, line: str) -> Model | None:
+        """Return what is to run on a line beside a champion."""
+        return self._beside.get(line)
+
+    def wanted(self) -> dict[str, tuple[int, Model | None]]:
+        """Return what each line of each model should come to: a version and its model, a percentage, or nothing."""
+        found: dict[str, tuple[int, Model | None]] = {m.name: (m.version, m) for m in self.models}
+        for name in list(found):
+            for arm in BESIDE:
+                model = self._beside.get(line := line_of(name, arm))
+                found[line] = NOTHING if model is None else model.version, model
+            found[line_of(name, SHARE)] = self._shares.get(name, 0) or NOTHING, None
+        return found
+
     def _hold(self, state: Partition) -> Partition:
         state.decoder = ChunkDecoder(self.stream, default_entity=self._default_entity, check_ahead=self._check_ahead)
         state.stages = self._stages_of(state)
@@ -253,13 +287,15 @@ class Pipeline:
         return state
 
     def _stages_of(self, state: Partition) -> list[Stage]:
-        return [self._stage(model) for model in state.models.values()]
+        champions = [self._stage(model, "champion") for model in state.models.values()]
+        return champions + [self._stage(c.model, c.arm) for _, c in sorted(state.contenders.by_line.items())]
 
-    def _stage(self, model: Model) -> Stage:
-        made = self._stages.get((model.name, model.version))
+    def _stage(self, model: Model, arm: str) -> Stage:
+        key = model.name, model.version, arm
+        made = self._stages.get(key)
         if made is None:
-            made = Stage(self.stream, model, buffer_cap=self._buffer_cap, recorder=self._recorder)
-            self._stages[model.name, model.version] = made
+            made = Stage(self.stream, model, arm=arm, buffer_cap=self._buffer_cap, recorder=self._recorder)
+            self._stages[key] = made
         return made
 
     def copy(self, partition: int) -> PartitionCopy | None:

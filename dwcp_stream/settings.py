@@ -5,25 +5,18 @@ path of the setting in capitals, sections set apart by two underscores: ``kafka.
 ``DWCP_KAFKA__BOOTSTRAP_SERVERS``. docs/settings.md is made from these types.
 """
 
-import ipaddress
 import os
-import re
 import ssl
 import tomllib
 from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainValidator,
-    SecretStr,
     ValidationError,
-    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -34,6 +27,18 @@ from pydantic_settings import (
 )
 
 from dwcp_stream.errors import ConfigError
+from dwcp_stream.setting_sections import (
+    ArchiveSettings,
+    ControlSettings,
+    FeedbackSettings,
+    HttpSettings,
+    KafkaSettings,
+    LogSettings,
+    PublicKeys,
+    Section,
+    TopicSettings,
+    TrainerSettings,
+)
 
 DEFAULT_FILE = Path("config/dwcp-stream.toml")
 PREFIX = "DWCP_"
@@ -41,13 +46,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 PATH_KEYS = ("streams_dir", "models_dir", "data_dir")
 SSL_PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
 SECTION_PATHS = (("kafka", SSL_PATH_KEYS), ("archive", ("dir",)))
-
-TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
-"""A bearer token as RFC 6750, section 2.1 has it; shorter ones can be guessed."""
-
-KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
-PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
-"""Base64 of 32 bytes: the last digit has two bits to spare, which are 0."""
 
 _file: ContextVar[Mapping[str, Any] | None] = ContextVar("settings file", default=None)
 
@@ -58,136 +56,6 @@ def _shipped(relative: str) -> Path:
     return here if here.exists() or not (PROJECT / relative).exists() else PROJECT / relative
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches what listens on an address; a name counts only if localhost."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-class Section(BaseModel):
-    """Base of the sections: unknown keys are errors, and no message repeats a value that may be secret."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class KafkaSettings(Section):
-    """How Kafka is reached, and how a worker takes part in its group."""
-
-    bootstrap_servers: str = Field(
-        default="127.0.0.1:9092", description="Brokers to start from: host:port, separated by commas."
-    )
-    client_id: str = Field(default="dwcp-stream", description="Name shown in the broker's logs and quotas.")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="How to talk to the brokers."
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        default="PLAIN", description="How to log in when the protocol is one of the SASL ones."
-    )
-    sasl_username: str | None = Field(default=None, description="User to log in as.")
-    sasl_password: SecretStr | None = Field(
-        default=None, description="Password of that user; better given by its variable."
-    )
-    ssl_cafile: Path | None = Field(
-        default=None, description="PEM file of the authorities to trust; the system's when absent."
-    )
-    ssl_certfile: Path | None = Field(default=None, description="PEM file of the client's own certificate.")
-    ssl_keyfile: Path | None = Field(default=None, description="PEM file of the key of that certificate.")
-    ssl_key_password: SecretStr | None = Field(default=None, description="Password of that key file.")
-    ssl_check_hostname: bool = Field(default=True, description="Whether the broker's certificate must name its host.")
-    request_timeout: float = Field(default=40.0, gt=0, description="Seconds to wait for a broker's answer.")
-    session_timeout: float = Field(
-        default=10.0, gt=0, description="Seconds without heartbeat until a worker counts as dead."
-    )
-    rebalance_timeout: float = Field(
-        default=8.0, gt=0, description="Seconds the group waits for its members to join again at a rebalance."
-    )
-
-    @model_validator(mode="after")
-    def _complete(self) -> "KafkaSettings":
-        if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):
-            raise ValueError("sasl_username and sasl_password are needed with a SASL security_protocol")
-        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
-            raise ValueError("ssl_certfile and ssl_keyfile must be given together")
-        return self
-
-
-class TopicSettings(Section):
-    """How topics are named and made."""
-
-    prefix: str = Field(
-        default="dwcp.", pattern=r"^[A-Za-z0-9._-]*$", description="What the daemon's own topics begin with."
-    )
-    partitions: int = Field(default=4, ge=1, description="Partitions of a topic that is created; fixed from then on.")
-    replication: int = Field(default=1, ge=1, description="Replicas of a topic that is created; 3 in production.")
-
-
-class HttpSettings(Section):
-    """Where metrics and health are served."""
-
-    host: str = Field(default="127.0.0.1", description="Address to listen on; beyond loopback only with http.token.")
-    port: int = Field(
-        default=9470,
-        ge=0,
-        le=65535,
-        description="First port; streams take one each in order of name. 0: any free port, logged.",
-    )
-    token: SecretStr | None = Field(
-        default=None,
-        description="What every request must bring as `Authorization: Bearer TOKEN`; better given by its variable.",
-    )
-
-    @model_validator(mode="after")
-    def _guarded(self) -> "HttpSettings":
-        if self.token is not None and not TOKEN.fullmatch(self.token.get_secret_value()):
-            raise ValueError(
-                "token must be 16 or more of the characters A-Z a-z 0-9 - . _ ~ + / (`openssl rand -hex 32`)"
-            )
-        if self.token is None and not is_loopback(self.host):
-            raise ValueError(
-                f"host {self.host or '(empty)'} is reached from other machines, which needs a token: set"
-                " DWCP_HTTP__TOKEN to what `openssl rand -hex 32` prints, or http.host to 127.0.0.1"
-            )
-        return self
-
-
-class LogSettings(Section):
-    """What is logged, and how."""
-
-    model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
-
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level that is written."
-    )
-    as_json: bool | None = Field(
-        default=None,
-        alias="json",
-        description="JSON lines (true) or console (false); absent: JSON unless stderr is a terminal.",
-    )
-    repeat_seconds: float = Field(
-        default=60.0,
-        ge=0,
-        description="A repeated error is written once in this many seconds, with the number left out.",
-    )
-
-
-def _public_keys(keys: dict[str, str]) -> dict[str, str]:
-    """Refuse names and texts that are none."""
-    for name, text in keys.items():
-        if not KEY_ID.fullmatch(name):
-            raise ValueError(f"the name {name[:100]!r} has other characters than A-Z a-z 0-9 . _ -, or is too long")
-        if not PUBLIC_KEY.fullmatch(text):
-            raise ValueError(
-                f"{name} is not a public key: base64 of 32 bytes, as `dwcp-stream control keygen` prints it"
-            )
-    return keys
-
-
-PublicKeys = Annotated[dict[str, str], AfterValidator(_public_keys)]
-"""Public Ed25519 keys by name: base64 of 32 bytes."""
-
-
 def _folder_or_url(value: Any) -> Path | str:
     """Take a folder, or an fsspec URL as it is."""
     if isinstance(value, str) and "://" in value:
@@ -195,37 +63,6 @@ def _folder_or_url(value: Any) -> Path | str:
     if not isinstance(value, str | Path):
         raise ValueError("must be a folder or a URL")  # noqa: TRY004  what pydantic takes for a wrong value
     return Path(value)
-
-
-class ControlSettings(Section):
-    """Who may command workers through `dwcp.control`."""
-
-    keys: PublicKeys = Field(
-        default_factory=dict,
-        description="Public Ed25519 keys by name, as `control keygen` prints them; without one the topic is not read.",
-    )
-
-
-class ArchiveSettings(Section):
-    """Where `dwcp-stream archive` keeps telemetry, and for how long."""
-
-    dir: Path = Field(default=Path("archive"), description="Folder of the Parquet files, by stream and date.")
-    retention_days: float = Field(
-        default=30.0, ge=1, description="Days of the samples' own time that are kept beside the newest one."
-    )
-    flush_seconds: float = Field(
-        default=300.0, gt=0, description="Seconds between two times that what was read is written and committed."
-    )
-
-
-class FeedbackSettings(Section):
-    """Whose judgements of alerts count."""
-
-    keys: PublicKeys = Field(
-        default_factory=dict,
-        description="Public Ed25519 keys by name, one of which must have signed a judgement that is to count;"
-        " without one every judgement counts.",
-    )
 
 
 class Settings(BaseSettings):
@@ -240,6 +77,7 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
+    trainer: TrainerSettings = Field(default_factory=TrainerSettings)
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
     feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
     app_id: str = Field(

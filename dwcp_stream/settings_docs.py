@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from dwcp_stream.settings import Section, Settings, variable
+from dwcp_stream.setting_sections import Section
+from dwcp_stream.settings import Settings, variable
 
 SHIPPED = {
     "streams_dir": "config/streams",

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from structlog import get_logger
 
+from dwcp_stream.activations import line_of
+from dwcp_stream.contenders import BESIDE
 from dwcp_stream.errors import BrokerError, ModelError
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.loading import LAST_GOOD, BoundModels
@@ -42,6 +44,7 @@ class ModelFollower:
     outputs: KafkaOutputs
     observer: MetricsObserver
     interval: float
+    _refused: set[tuple[str, int]] = field(default_factory=set)
     _task: Background = field(default_factory=Background)
 
     async def start(self) -> None:
@@ -76,6 +79,7 @@ class ModelFollower:
             moved = []
         for binding, version in moved:
             await self._load(binding, version)
+        await self._contend()
         try:
             await self._publish()
             if not self.app.rebalancing and not self.app.should_stop:  # the consumer may be gone before this task
@@ -94,6 +98,36 @@ class ModelFollower:
         pipeline.serve(model)
         self.observer.loaded(model, binding.alias)
         self.observer.readiness.meet("models", names_of(pipeline.models))
+
+    async def _contend(self) -> None:
+        """Let those versions run beside champions that the aliases say, and no others."""
+        pipeline = self.app.activator.pipeline
+        try:
+            wanted = await asyncio.to_thread(self.watch.beside)
+        except ModelError:  # said already
+            return
+        champions = {model.name: model.version for model in pipeline.models}
+        for name, pointed in wanted.items():
+            for arm in BESIDE:
+                line, version = line_of(name, arm), pointed.versions.get(arm)
+                running = pipeline.beside(line)
+                if version in (None, champions[name]):
+                    pipeline.contend(line, None)
+                elif running is None or running.version != version:
+                    pipeline.contend(line, await self._contender(name, arm, version, champions[name]))
+            pipeline.share(name, pointed.share if pipeline.beside(line_of(name, "challenger")) else 0)
+
+    async def _contender(self, name: str, arm: str, version: int, champion: int) -> Model | None:
+        if (name, version) in self._refused:
+            return None
+        try:
+            model = await asyncio.to_thread(self.models.load, name, version)
+        except ModelError as error:
+            self._refused.add((name, version))
+            self.observer.refusal(name, arm, version, error, champion)
+            return None
+        self.observer.loaded(model, arm)
+        return model
 
     async def _publish(self) -> None:
         news = list(self.observer.news)

@@ -76,10 +76,14 @@ class MetricsObserver:
             if windows:
                 metrics.scoring(stream, model, result.model_seconds[model])
         self._accuracy(result.accuracies)
+        self._swaps(chunk, result)
+
+    def _swaps(self, chunk: Chunk, result: ChunkResult) -> None:
         for swap in result.swaps:
-            metrics.swapped(stream, swap.model, swap.version)
+            if swap.arm == "champion":
+                self.metrics.swapped(self.stream, swap.model, swap.version)
             log.info(
-                "model version took over; what drifted is watched anew", model=swap.model, version=swap.version,
+                "model version took over", model=swap.model, arm=swap.arm, version=swap.version,
                 before=swap.before, partition=chunk.partition, offset=swap.offset,
             )  # fmt: skip
 
@@ -111,8 +115,10 @@ class MetricsObserver:
     def _accuracy(self, parts: Sequence[Accuracy]) -> None:
         by_model: defaultdict[str, list[Accuracy]] = defaultdict(list)
         for part in parts:
-            by_model[part.model].append(part)
             self.metrics.realised(part)
+            if part.arm != "champion":
+                continue
+            by_model[part.model].append(part)
             labels = (self.stream, part.model, str(part.horizon), part.target)
             for stat, value in statistics([part]).items():
                 if stat == "coverage":

@@ -37,10 +37,11 @@ def document(streams: Iterable[StreamDefinition]) -> Plain:
         operations[f"watch-{stream.name}"] = _operation("receive", f"telemetry-{stream.name}")
     for topic in topics[len(streams) :]:
         name = topic.name.removeprefix(PREFIX)
-        message = MESSAGES[name]
-        messages[message.name] = _message(message, topic.key)
-        channels[name] = _channel(topic, [message.name], message.summary)
-        if message.types:
+        found = MESSAGES[name]
+        messages |= {message.name: _message(message, topic.key) for message in found}
+        about = " ".join(message.summary for message in found)
+        channels[name] = _channel(topic, [message.name for message in found], about)
+        if found[0].types:
             operations[f"publish-{name}"] = _operation("send", name)
         else:
             operations[f"read-{name}"] = _operation("receive", name)

@@ -8,7 +8,18 @@ import msgspec
 
 from dwcp_stream import cloudevents, deadletters, pipeline
 from dwcp_stream.control import HEADER_KEY, HEADER_SIGNATURE, Command
-from dwcp_stream.events import Accuracy, Action, Alert, Drift, DriftState, ModelAction, ModelEvent, Prediction
+from dwcp_stream.events import (
+    Accuracy,
+    Action,
+    Alert,
+    ArmScores,
+    Drift,
+    DriftState,
+    ModelAction,
+    ModelDecision,
+    ModelEvent,
+    Prediction,
+)
 from dwcp_stream.realised import Feedback
 
 Schema = dict[str, Any]
@@ -41,85 +52,113 @@ class Message:
 
 STAMP = (pipeline.SOURCE_TIMESTAMP, "Record timestamp, in ms, of the sample that completed the transition.")
 
-MESSAGES = {
-    "anomalies": Message(
-        "Alert",
-        "A transition of an alert.",
-        Alert,
-        tuple(f"dwcp.anomaly.{action}" for action in get_args(Action)),
-        (STAMP,),
-        (pipeline.SOURCE_TIMESTAMP,),  # an expiry has no telling sample
+MESSAGES: dict[str, tuple[Message, ...]] = {
+    "anomalies": (
+        Message(
+            "Alert",
+            "A transition of an alert.",
+            Alert,
+            tuple(f"dwcp.anomaly.{action}" for action in get_args(Action)),
+            (STAMP,),
+            (pipeline.SOURCE_TIMESTAMP,),  # an expiry has no telling sample
+        ),
     ),
-    "predictions": Message(
-        "Prediction",
-        "A forecast with advice, or the probability of an incident.",
-        Prediction,
-        tuple(f"dwcp.prediction.{kind}" for kind in ("forecast", "incident")),
+    "predictions": (
+        Message(
+            "Prediction",
+            "A forecast with advice, or the probability of an incident.",
+            Prediction,
+            tuple(f"dwcp.prediction.{kind}" for kind in ("forecast", "incident")),
+        ),
     ),
-    "drift": Message(
-        "Drift",
-        "A change of a model's drift state.",
-        Drift,
-        tuple(f"dwcp.drift.{state}" for state in get_args(DriftState)),
+    "drift": (
+        Message(
+            "Drift",
+            "A change of a model's drift state.",
+            Drift,
+            tuple(f"dwcp.drift.{state}" for state in get_args(DriftState)),
+        ),
     ),
-    "accuracy": Message("Accuracy", "Realised errors of forecasts.", Accuracy, ("dwcp.accuracy.bucket",)),
-    "models": Message(
-        "ModelEvent",
-        "A version of a model that a worker has loaded or refused.",
-        ModelEvent,
-        tuple(f"dwcp.model.{action}" for action in get_args(ModelAction)),
+    "accuracy": (
+        Message("Accuracy", "Realised errors of forecasts.", Accuracy, ("dwcp.accuracy.bucket",)),
+        Message(
+            "ArmScores",
+            "Scores of a challenger or shadow beside the champion's.",
+            ArmScores,
+            ("dwcp.accuracy.scores",),
+        ),
     ),
-    "deadletter": Message(
-        "DeadLetter",
-        "A record with a bad sample, as it came, and why.",
-        None,
-        (deadletters.EVENT_TYPE,),
-        (
-            ("error_type", "Bounded word for what is wrong; docs/streams.md lists them."),
-            ("stage", "Always receiving."),
-            ("reason", "What is wrong, for people."),
+    "models": (
+        Message(
+            "ModelEvent",
+            "A version of a model that a worker has loaded or refused.",
+            ModelEvent,
+            tuple(f"dwcp.model.{action}" for action in get_args(ModelAction)),
+        ),
+        Message(
+            "ModelDecision",
+            "What the trainer decided about a version of a model.",
+            ModelDecision,
+            ("dwcp.model.decided",),
+        ),
+    ),
+    "deadletter": (
+        Message(
+            "DeadLetter",
+            "A record with a bad sample, as it came, and why.",
+            None,
+            (deadletters.EVENT_TYPE,),
             (
-                "rows",
-                f"Zero-based numbers of the bad rows, separated by commas; at most {deadletters.MAX_ROWS_LISTED}.",
+                ("error_type", "Bounded word for what is wrong; docs/streams.md lists them."),
+                ("stage", "Always receiving."),
+                ("reason", "What is wrong, for people."),
+                (
+                    "rows",
+                    f"Zero-based numbers of the bad rows, separated by commas; at most {deadletters.MAX_ROWS_LISTED}.",
+                ),
+                ("samples", "How many samples of the record are bad."),
+                ("source_topic", "Topic the record came from."),
+                ("source_partition", "Its partition."),
+                ("source_offset", "Its offset."),
+                ("source_timestamp_ms", "Its timestamp, in ms."),
+                ("source_key", f"Its key, if it had one; at most the first {deadletters.MAX_KEY_BYTES} bytes."),
+                ("truncated_from", f"Its length in bytes, if only the first {deadletters.MAX_VALUE_BYTES} are here."),
             ),
-            ("samples", "How many samples of the record are bad."),
-            ("source_topic", "Topic the record came from."),
-            ("source_partition", "Its partition."),
-            ("source_offset", "Its offset."),
-            ("source_timestamp_ms", "Its timestamp, in ms."),
-            ("source_key", f"Its key, if it had one; at most the first {deadletters.MAX_KEY_BYTES} bytes."),
-            ("truncated_from", f"Its length in bytes, if only the first {deadletters.MAX_VALUE_BYTES} are here."),
+            ("source_key", "truncated_from"),
         ),
-        ("source_key", "truncated_from"),
     ),
-    "feedback": Message(
-        "Feedback",
-        "What an operator says of an alert, or of one that was missing; signed or not.",
-        Feedback,
-        (),
-        (
-            (HEADER_KEY, "Name of the key in the settings (feedback.keys)."),
-            (HEADER_SIGNATURE, "64 bytes, not text: Ed25519 over the bytes of the payload."),
+    "feedback": (
+        Message(
+            "Feedback",
+            "What an operator says of an alert, or of one that was missing; signed or not.",
+            Feedback,
+            (),
+            (
+                (HEADER_KEY, "Name of the key in the settings (feedback.keys)."),
+                (HEADER_SIGNATURE, "64 bytes, not text: Ed25519 over the bytes of the payload."),
+            ),
+            (HEADER_KEY, HEADER_SIGNATURE),
         ),
-        (HEADER_KEY, HEADER_SIGNATURE),
     ),
-    "control": Message(
-        "Command",
-        "A signed command to workers.",
-        Command,
-        (),
-        (
-            (HEADER_KEY, "Name of the key in the workers' settings; the payload says the same."),
-            (HEADER_SIGNATURE, "64 bytes, not text: Ed25519 over the bytes of the payload."),
+    "control": (
+        Message(
+            "Command",
+            "A signed command to workers.",
+            Command,
+            (),
+            (
+                (HEADER_KEY, "Name of the key in the workers' settings; the payload says the same."),
+                (HEADER_SIGNATURE, "64 bytes, not text: Ed25519 over the bytes of the payload."),
+            ),
         ),
     ),
 }
-"""Message by logical topic, all of the catalogue."""
+"""Messages by logical topic, all of the catalogue."""
 
 
 def message_schemas() -> dict[str, Schema]:
     """Return the schemas of all payload types by name, with references to each other."""
-    types = [message.payload for message in MESSAGES.values() if message.payload is not None]
+    types = [m.payload for messages in MESSAGES.values() for m in messages if m.payload is not None]
     _, found = msgspec.json.schema_components(types, ref_template=REFERENCE)
     names = {f.name: f.encode_name for kind in types for f in msgspec.structs.fields(kind)}
     for schema in found.values():

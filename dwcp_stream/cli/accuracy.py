@@ -14,7 +14,7 @@ from dwcp_stream.settings import Settings
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
-    from dwcp_stream.realised import AlertLedger, ForecastLedger
+    from dwcp_stream.realised import AlertLedger, ArmLedger, ForecastLedger
 
 T = TypeVar("T")
 HOUR = 3600.0
@@ -42,14 +42,17 @@ def command(stream: str | None, hours: tuple[float, ...], days: float, settings:
     Forecasts: errors by model version, arm, horizon and target, beside repeating the last value (skill), with the
     share of actuals inside the 80 % interval (coverage), over the last hours of the forecasts' own time. Alerts:
     precision and recall by model version, from what operators said of them (`dwcp-stream feedback`); with
-    feedback.keys only from what one of these keys has signed.
+    feedback.keys only from what one of these keys has signed. Arms: how often a challenger or shadow was over the
+    threshold where the champion was not, and the other way round.
     """
     spans = sorted(set(hours or (1.0, 24.0)))
-    forecasts, alerts, bad = asyncio.run(_read(settings, spans[-1], days))
+    forecasts, arms, alerts, bad = asyncio.run(_read(settings, spans[-1], days))
     rows = [{"hours": span, **row} for span in spans for row in forecasts.over(span * HOUR)]
+    beside = [{"hours": span, **row} for span in spans for row in arms.over(span * HOUR)]
     judged = alerts.over(days * 24 * HOUR)
     result = {
         "forecasts": [row for row in rows if stream in (None, row["stream"])],
+        "arms": [row for row in beside if stream in (None, row["stream"])],
         "alerts": [row for row in judged if stream in (None, row["stream"])],
         "feedback_without_alert": alerts.unknown,
         "feedback_refused": dict(alerts.refused),
@@ -58,19 +61,23 @@ def command(stream: str | None, hours: tuple[float, ...], days: float, settings:
     emit(result, as_json, _render)
 
 
-async def _read(settings: Settings, hours: float, days: float) -> "tuple[ForecastLedger, AlertLedger, int]":
-    from dwcp_stream.events import Accuracy, Alert
+async def _read(settings: Settings, hours: float, days: float) -> "tuple[ForecastLedger, ArmLedger, AlertLedger, int]":
+    from dwcp_stream.events import Accuracy, Alert, ArmScores
     from dwcp_stream.kafka.scan import scan
     from dwcp_stream.keys import public_keys
-    from dwcp_stream.realised import AlertLedger, ForecastLedger
+    from dwcp_stream.realised import AlertLedger, ArmLedger, ForecastLedger
 
-    forecasts, alerts = ForecastLedger(hours * HOUR), AlertLedger(public_keys(settings.feedback.keys))
+    forecasts, arms = ForecastLedger(hours * HOUR), ArmLedger(hours * HOUR)
+    alerts = AlertLedger(public_keys(settings.feedback.keys))
     bad = 0
     since = time.time() - days * 24 * HOUR
     with progress("reading", 3) as advance:
         # From the beginning: of forecasts that were replayed, the time of the record says nothing.
         async for record in scan(settings, "accuracy"):
-            bad += not _taken(record, Accuracy, lambda part, event_id: forecasts.add(event_id, part))
+            if dict(record.headers).get("ce_type") == b"dwcp.accuracy.scores":
+                bad += not _taken(record, ArmScores, lambda part, event_id: arms.add(event_id, part))
+            else:
+                bad += not _taken(record, Accuracy, lambda part, event_id: forecasts.add(event_id, part))
         advance(1)
         async for record in scan(settings, "anomalies", since):
             bad += not _taken(record, Alert, lambda alert, _: alerts.alert(alert))
@@ -78,7 +85,7 @@ async def _read(settings: Settings, hours: float, days: float) -> "tuple[Forecas
         async for record in scan(settings, "feedback", since):
             bad += not _judged(record, alerts)
         advance(1)
-    return forecasts, alerts, bad
+    return forecasts, arms, alerts, bad
 
 
 def _taken(record: "ConsumerRecord", kind: type[T], take: Callable[[T, str], None]) -> bool:
@@ -115,6 +122,12 @@ def _render(result: dict[str, Any]) -> Any:
         table = Table(*names, box=None, header_style="bold", title="forecasts", title_justify="left")
         for row in result["forecasts"]:
             table.add_row(*(_cell(row[name]) for name in names))
+        parts.append(table)
+    if result["arms"]:
+        columns = list(result["arms"][0])
+        table = Table(*columns, box=None, header_style="bold", title="arms", title_justify="left")
+        for row in result["arms"]:
+            table.add_row(*map(_cell, row.values()))
         parts.append(table)
     if result["alerts"]:
         counts = ("stream", "model", "version", "alerts", "true", "false", "missed")

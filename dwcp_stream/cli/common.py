@@ -11,7 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 import click
 import msgspec
 
-from dwcp_stream.settings import KEY_ID, load_settings
+from dwcp_stream.setting_sections import KEY_ID
+from dwcp_stream.settings import load_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")

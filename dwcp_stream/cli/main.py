@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "Compare a model with simple rules on a file.",
     "streams": "List the streams, or show one.",
     "models": "List, show and verify the models.",
+    "trainer": "Decide which version serves by what really happened, and train again.",
     "accuracy": "Show how good forecasts and alerts were.",
     "feedback": "Say whether an alert was right, or missing.",
     "topics": "List and create the topics.",

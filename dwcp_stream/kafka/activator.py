@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
+from msgspec import structs
 from structlog import get_logger
 
 from dwcp_stream.activations import (
+    NOTHING,
     Activation,
     Schedule,
     ScheduleRecord,
@@ -126,25 +128,33 @@ class Activator:
         record, serving = recovered.record, {m.name: m for m in self.pipeline.models}
         position = record.position if record else 0
         if recovered.schedule is not None:
-            known = [a for a in needed(recovered.schedule.activations, position) if a.model in serving]
+            known = [a for a in needed(recovered.schedule.activations, position) if a.base in serving]
         else:  # state of a release that wrote no schedules, or none at all
             held = record.models if record else {}
             known = list(begun(record, [(name, held[name]) for name in serving if name in held]))
         known += [Activation(position, n, m.version) for n, m in serving.items() if n not in {a.model for a in known}]
         models: dict[Activation, Model] = {}
+        schedule: list[Activation] = []
         for activation in known:
-            model = await self._version(activation, serving[activation.model])
-            models[Activation(activation.offset, activation.model, model.version)] = model
-        return Takeover(schedule_of(models), models)
+            if not activation.scores:
+                schedule.append(activation)
+                continue
+            model = await self._version(activation, serving[activation.base])
+            settled = structs.replace(activation, version=NOTHING if model is None else model.version)
+            schedule.append(settled)
+            if model is not None:
+                models[settled] = model
+        return Takeover(schedule_of(schedule), models)
 
-    async def _version(self, activation: Activation, serving: Model) -> Model:
+    async def _version(self, activation: Activation, serving: Model) -> Model | None:
+        """Return the version of an activation; if it cannot be had what serves now, and nothing beside a champion."""
         if activation.version == serving.version:
             return serving
         try:
-            return await asyncio.to_thread(self.load, activation.model, activation.version)
+            return await asyncio.to_thread(self.load, activation.base, activation.version)
         except ModelError as error:
             self.refused(activation, error, serving)
-            return serving
+            return serving if activation.arm == "champion" else None
 
     # --- while it is here -------------------------------------------------------------------------------
 
@@ -160,14 +170,13 @@ class Activator:
                     schedules[partition] = schedule = self._schedule(partition, state)
                     self.holds[partition] = Hold(max(schedule[-1].offset, state.position or 0))
         # If this is cut off the holds stay: what was written may be durable, so no sample may be scored otherwise.
-        generation, models = self.store.member_of, {(m.name, m.version): m for m in self.pipeline.models}
+        generation, wanted = self.store.member_of, self.pipeline.wanted()
         await self._write(schedules, generation, lambda p: self._owned(p, moving[p]))
         for partition, schedule in schedules.items():
             async with self.locks[partition]:
                 if self._owned(partition, moving[partition]):
                     self.store.generations[partition].won(VERSIONS_KEY, generation)
-                    found = {a: models[a.model, a.version] for a in schedule if (a.model, a.version) in models}
-                    moving[partition].plan(schedule, found)
+                    moving[partition].plan(schedule, _models_of(schedule, wanted))
                 self.holds.pop(partition).released.set()
         now = self.clock()
         for partition, state in states.items():
@@ -182,13 +191,18 @@ class Activator:
         taken = [a.offset + 1 for a in active(state.schedule, state.position or 0).values()]
         taken += [a.offset for a in state.coming]
         offset = max([self._ahead(partition, state), self._replayed[state], *taken])
-        planned = [Activation(offset, m.name, m.version) for m in self._others(state)]
-        return schedule_of([*needed(state.schedule, state.confirmed or 0), *planned])
+        known = {a.model for a in state.schedule}
+        others = self._others(state)
+        # a line that is new had nothing before: what scores first would else be taken for what has always scored
+        begun = [Activation(0, line, NOTHING) for line in others if line not in known]
+        planned = [Activation(offset, line, version) for line, version in others.items()]
+        return schedule_of([*needed(state.schedule, state.confirmed or 0), *begun, *planned])
 
-    def _others(self, state: Partition) -> list[Model]:
-        """Return the pipeline's models to which a partition neither moves nor has moved."""
+    def _others(self, state: Partition) -> dict[str, int]:
+        """Return what the pipeline wants on lines that neither have it nor move to it."""
         last = {a.model: a.version for a in state.schedule}
-        return [m for m in self.pipeline.models if m.name in state.models and last.get(m.name) != m.version]
+        wanted = {line: version for line, (version, _) in self.pipeline.wanted().items()}
+        return {line: version for line, version in wanted.items() if last.get(line, NOTHING) != version}
 
     def _ahead(self, partition: int, state: Partition) -> int:
         now, position, end = self.clock(), state.position or 0, self.end(partition)
@@ -244,3 +258,13 @@ class Activator:
         hold = self.holds.get(partition)
         if hold is not None:
             await hold.released.wait()
+
+
+def _models_of(schedule: Schedule, wanted: Mapping[str, tuple[int, Model | None]]) -> dict[Activation, Model]:
+    """Return the models of what a schedule is to come to."""
+    found = {}
+    for activation in schedule:
+        version, model = wanted.get(activation.model, (NOTHING, None))
+        if model is not None and version == activation.version:
+            found[activation] = model
+    return found

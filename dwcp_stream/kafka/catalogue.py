@@ -81,8 +81,14 @@ OWN = (
     ("anomalies", "fingerprint", "alerts: firing, escalated, resolved", _kept(30), False),
     ("predictions", "entity", "forecasts, incident probabilities, advice", _kept(7), False),
     ("drift", "stream/model", "stable, warning, drifted, with the numbers", _kept(30), False),
-    ("accuracy", "stream/model/version/arm/horizon", "realised errors by bucket", _kept(30), False),
-    ("models", "model", "versions loaded or refused, with the reason", {"cleanup.policy": "compact"}, True),
+    ("accuracy", "stream/model/version/arm/horizon", "realised errors and arms' scores by bucket", _kept(30), False),
+    (
+        "models",
+        "model, or model/version/decision",
+        "versions loaded or refused, and decisions",
+        {"cleanup.policy": "compact"},
+        True,
+    ),
     (
         "deadletter",
         "source topic/partition/offset",

@@ -22,7 +22,8 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from dwcp_stream.errors import BrokerError
-from dwcp_stream.settings import KafkaSettings, Settings, kafka_client_options
+from dwcp_stream.setting_sections import KafkaSettings
+from dwcp_stream.settings import Settings, kafka_client_options
 
 ATTEMPT_SECONDS = 5.0
 """Longest time to look at one broker."""

@@ -10,7 +10,7 @@ import msgspec
 from dwcp_stream.kafka.generations import PARTITION_KEY, make_key
 from dwcp_stream.kafka.producer import key_hash
 from dwcp_stream.kafka.recovering import Settled
-from dwcp_stream.partition import tick_interval
+from dwcp_stream.parts import tick_interval
 from dwcp_stream.streams import StreamDefinition
 from dwcp_stream.watermark import NEVER, tick_of
 from dwcp_stream.windows.snapshot import EntitySnapshot, PartitionRecord, SnapshotCodec, encode_partition_record

@@ -5,7 +5,8 @@ anywhere else. What makes the messages is `dwcp_stream.forecasts` and `dwcp_stre
 """
 
 from dwcp_stream.realised.alerts import AlertLedger
+from dwcp_stream.realised.arms import ArmLedger
 from dwcp_stream.realised.feedback import Feedback, build_feedback
 from dwcp_stream.realised.forecasts import ForecastLedger
 
-__all__ = ["AlertLedger", "Feedback", "ForecastLedger", "build_feedback"]
+__all__ = ["AlertLedger", "ArmLedger", "Feedback", "ForecastLedger", "build_feedback"]

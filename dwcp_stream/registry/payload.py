@@ -1,8 +1,8 @@
-"""What is published of a version that a worker has loaded or refused."""
+"""What is published of versions: that a worker has loaded or refused one, what the trainer decided about one."""
 
 from dwcp_stream import cloudevents
 from dwcp_stream.alerts.identity import digest
-from dwcp_stream.events import ModelEvent, Output, encoder
+from dwcp_stream.events import ModelDecision, ModelEvent, Output, encoder
 
 
 def build_model_event(event: ModelEvent) -> Output:
@@ -15,3 +15,13 @@ def build_model_event(event: ModelEvent) -> Output:
         f"dwcp.model.{event.action}", cloudevents.source(event.stream), event.model, event.event_time, event_id
     )
     return Output("models", event.model.encode(), encoder.encode(event), headers)
+
+
+def build_decision(decision: ModelDecision) -> Output:
+    """Return the message; a compacted topic keeps the last decision of each kind about each version."""
+    subject = f"{decision.model}/{decision.version}/{decision.decision}"
+    event_id = digest("decision", decision.stream, subject, decision.event_time)
+    headers = cloudevents.headers_at(
+        "dwcp.model.decided", cloudevents.source(decision.stream), subject, decision.event_time, event_id
+    )
+    return Output("models", subject.encode(), encoder.encode(decision), headers)

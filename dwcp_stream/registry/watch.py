@@ -2,9 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from dwcp_stream.registry.aliases import Alias
 from dwcp_stream.registry.repository import ModelRepository
 from dwcp_stream.streams import ModelBinding
+
+
+class Pointed(NamedTuple):
+    """What a model's aliases point at, and the percentage of entities for its challenger."""
+
+    versions: dict[Alias, int]
+    share: int
 
 
 @dataclass(slots=True)
@@ -49,3 +58,8 @@ class AliasWatch:
         """Return what a binding's alias points at now."""
         pointed = self.repository.aliases(binding.name)
         return next((number for alias, number in pointed.items() if alias == binding.alias), None)
+
+    def beside(self) -> dict[str, Pointed]:
+        """Return what the aliases of models whose champion is bound point at, by name; ModelError as for `moved`."""
+        names = [binding.name for binding in self.bindings if binding.alias == "champion"]
+        return {name: Pointed(self.repository.aliases(name), self.repository.share(name)) for name in names}

@@ -13,7 +13,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from dwcp_stream.settings import LogSettings
+from dwcp_stream.setting_sections import LogSettings
 from dwcp_stream.telemetry.redact import Redactor
 from dwcp_stream.telemetry.repeats import RepeatFilter, RepeatLimiter
 

@@ -53,6 +53,11 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
     begin
         First source offset of the present number of partitions: before it keys may stand on other partitions. A
         rebuild begins there.
+    contenders
+        Plain state of what runs beside the champions, by line.
+    remembers
+        Source offset from which on what a champion remembers of entities is its own version's, by model, where that is
+        before `since`: it ran beside the champion before.
     """
 
     version: int = PARTITION_VERSION
@@ -65,6 +70,8 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
     since: dict[str, int] = {}
     ahead: tuple[int, float] = (0, math.inf)
     begin: int = 0
+    contenders: dict[str, Any] = {}
+    remembers: dict[str, int] = {}
 
 
 class _Head(msgspec.Struct, array_like=True):

@@ -19,16 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
+from dwcp_stream.arm_scores import build_arm_scores
 from dwcp_stream.asyncapi.document import document, to_yaml
 from dwcp_stream.backtest import backtest
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.control import Command, Promote, Retrain, Rollback, SetLogLevel, Shadow, Split, sign
-from dwcp_stream.events import ModelAction, ModelEvent, rfc3339
+from dwcp_stream.events import DecisionWord, ModelAction, ModelDecision, ModelEvent, Output, rfc3339
 from dwcp_stream.kafka.catalogue import TIMESTAMPS, catalogue
 from dwcp_stream.loading import bound_models
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.realised import Feedback, build_feedback
-from dwcp_stream.registry.payload import build_model_event
+from dwcp_stream.registry.payload import build_decision, build_model_event
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import load_streams
 from dwcp_stream.streams.decode import ChunkDecoder
@@ -59,6 +60,18 @@ def validator(schema: dict[str, Any]) -> Draft7Validator:
 
 def schema_of(name: str) -> Draft7Validator:
     return validator(DOCUMENT["components"]["schemas"][name])
+
+
+def message_of(output: Output) -> tuple[str, Any]:
+    """Name and definition of the message of its channel that an output is, by its event type."""
+    kind = dict(output.headers)["ce_type"].decode()
+    found = {name: resolve(at) for name, at in DOCUMENT["channels"][output.topic]["messages"].items()}
+    ((name, message),) = (
+        (name, message)
+        for name, message in found.items()
+        if kind in message["headers"]["properties"]["ce_type"]["enum"]
+    )
+    return name, message
 
 
 def complain(checker: Draft7Validator, value: Any) -> list[str]:
@@ -100,7 +113,9 @@ def test_every_reference_leads_somewhere_and_every_schema_is_one():
 
 def test_examples_in_the_pages_are_valid():
     shown = [b for page in PAGES for b in blocks(page) if b.language == "json"]
-    assert {b.marks[1] for b in shown} >= {"Alert", "Prediction", "Drift", "Accuracy", "ModelEvent"}
+    assert {b.marks[1] for b in shown} >= {
+        "Alert", "Prediction", "Drift", "Accuracy", "ArmScores", "ModelEvent", "ModelDecision"
+    }  # fmt: skip
     for block in shown:
         assert block.marks[0] == "schema", block
         assert not complain(schema_of(block.marks[1]), json.loads(block.text)), block
@@ -144,8 +159,7 @@ def test_messages_are_as_the_document_says(published):
     checkers: dict[str, tuple[Draft7Validator, Draft7Validator]] = {}
     for output in outputs:
         if output.topic not in checkers:
-            (name,) = DOCUMENT["channels"][output.topic]["messages"]
-            message = resolve(DOCUMENT["channels"][output.topic]["messages"][name])
+            _, message = message_of(output)
             payload = message["payload"]
             schema = resolve(payload) if "$ref" in payload else payload
             checkers[output.topic] = validator(message["headers"]), validator(schema)
@@ -171,6 +185,30 @@ def test_what_a_worker_says_of_models_is_as_the_document_says(action):
     assert not complain(validator(message["headers"]), {key: value.decode() for key, value in output.headers})
     assert not complain(schema_of("ModelEvent"), msgspec.json.decode(output.value))
     assert output.key == b"node-gbt"
+
+
+@pytest.mark.parametrize("word", get_args(DecisionWord))
+def test_decisions_are_as_the_document_says(word):
+    decision = ModelDecision(
+        stream="node", model="node-gbt", decision=word, version=2, champion=None, reason="why",
+        numbers={"lower": 0.5, "upper": None}, event_time=rfc3339(1e9),
+    )  # fmt: skip
+    output = build_decision(decision)
+    name, message = message_of(output)
+    assert name == "ModelDecision"
+    assert not complain(validator(message["headers"]), {key: value.decode() for key, value in output.headers})
+    assert not complain(schema_of(name), msgspec.json.decode(output.value))
+    assert output.key == f"node-gbt/2/{word}".encode()
+
+
+def test_scores_of_arms_are_as_the_document_says():
+    output = build_arm_scores("link", "link-forecast", 2, "shadow", 3, (5, 1, [10, 1, 2, 3, 4_500_000]), 3000.0)
+    name, message = message_of(output)
+    assert name == "ArmScores"
+    assert not complain(validator(message["headers"]), {key: value.decode() for key, value in output.headers})
+    body = msgspec.json.decode(output.value)
+    assert not complain(schema_of(name), body)
+    assert (body["bucket_start"], body["difference"]) == ("1970-01-01T00:25:00.000Z", 4.5)
 
 
 ACTIONS = [
@@ -201,7 +239,7 @@ def test_commands_are_as_the_document_says(action):
 def test_a_message_that_is_not_as_the_document_says_is_noticed(published):
     _, _, outputs = published
     for output in {output.topic: output for output in outputs if output.topic != "deadletter"}.values():
-        (name,) = DOCUMENT["channels"][output.topic]["messages"]
+        name, _ = message_of(output)
         checker = schema_of(name)
         body = msgspec.json.decode(output.value)
         required = DOCUMENT["components"]["schemas"][name]["required"]

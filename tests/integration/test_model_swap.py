@@ -1,45 +1,22 @@
 """Versions of models that change while a worker runs, and what a crash around the change does: nothing."""
 
-import asyncio
-from collections import defaultdict
-
 import msgspec
-import numpy as np
 import pytest
 
-from dwcp_stream.activations import Activation, Schedule, decode_schedule, schedule_of
-from dwcp_stream.backtest import published
-from dwcp_stream.chunk import Chunk
-from dwcp_stream.kafka.generations import VERSIONS_KEY, split_key
-from dwcp_stream.loading import BoundModels
-from dwcp_stream.pipeline import Pipeline
+from dwcp_stream.activations import Schedule
 from dwcp_stream.registry import ModelRepository
-from dwcp_stream.settings import Settings
-from dwcp_stream.windows.snapshot import SnapshotCodec
 from tests.integration import probe
 from tests.integration.harness import read_topic, wait_until
 from tests.integration.probe import Telemetry
-from tests.integration.workers import PARTITIONS, Run, Site, WorkerProcess
+from tests.integration.swaps import (
+    alerts,
+    assert_as_undisturbed,
+    publish,
+    schedules_written,
+)
+from tests.integration.workers import PARTITIONS, Run, WorkerProcess
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
-
-
-async def schedules_written(run: Run) -> dict[int, list[Schedule]]:
-    """By partition, every schedule that was ever written, in order."""
-    found: dict[int, list[Schedule]] = defaultdict(list)
-    for record in await read_topic(run.settings, run.changelog):
-        if record.value is not None and split_key(record.key)[0] == VERSIONS_KEY:
-            found[record.partition].append(decode_schedule(record.value).activations)
-    return found
-
-
-def activations(schedules: list[Schedule]) -> dict[int, Activation]:
-    """By offset, what was in effect there once: what a later schedule leaves out at its end was taken back."""
-    found: dict[int, Activation] = {}
-    for schedule in schedules:
-        kept = {offset: a for offset, a in found.items() if offset <= schedule[-1].offset}
-        found = kept | {a.offset: a for a in schedule}
-    return found
 
 
 async def planned(run: Run, worker: WorkerProcess, version: int) -> dict[int, Schedule]:
@@ -56,10 +33,6 @@ async def planned(run: Run, worker: WorkerProcess, version: int) -> dict[int, Sc
     return found
 
 
-async def alerts(run: Run) -> list[dict]:
-    return [msgspec.json.decode(record.value) for record in await read_topic(run.settings, run.topic("anomalies"))]
-
-
 async def alerting(run: Run, worker: WorkerProcess, version: int) -> None:
     """Wait until a version has raised alerts."""
 
@@ -68,47 +41,6 @@ async def alerting(run: Run, worker: WorkerProcess, version: int) -> None:
         return any(alert["model_version"] == version for alert in await alerts(run))
 
     await wait_until(check, lambda: f"alerts of version {version}\n{worker.tail()}", every=0.0)
-
-
-async def undisturbed(site: Site, run: Run) -> tuple[dict[str, dict], dict[str, bytes]]:
-    """Alerts by id and snapshots of one pipeline that reads the source once, with the activations that the run had."""
-    models = BoundModels(Settings(models_dir=site.directory / "models"), site.stream)
-    pipeline = Pipeline(site.stream, [models.load(probe.MODEL, 1)])
-    by_partition = defaultdict(list)
-    for record in await read_topic(site.settings, site.source):
-        by_partition[record.partition].append(record)
-    held, found, snapshots = [], {}, {}
-    for partition, schedules in (await schedules_written(run)).items():
-        schedule = schedule_of(activations(schedules).values())
-        known = {a: models.load(a.model, a.version) for a in schedule}
-        held.append(known)
-        pipeline.restore(partition, None, {}, schedule, known)
-        records = by_partition[partition]
-        stamps = np.array([r.timestamp for r in records], np.int64)
-        offsets = np.array([r.offset for r in records], np.int64)
-        keys, values = [r.key for r in records], [r.value for r in records]
-        result = await asyncio.to_thread(pipeline.process, Chunk(site.source, partition, offsets, stamps, keys, values))
-        for alert in (published(o) for o in result.outputs if o.topic == "anomalies"):
-            found[alert.pop("id")] = alert
-        snapshots |= dict(pipeline.partitions[partition].copy().snapshots())
-    return found, snapshots
-
-
-async def assert_as_undisturbed(site: Site, run: Run) -> None:
-    final = await run.final()
-    wanted, snapshots = await undisturbed(site, run)
-    codec = SnapshotCodec(site.stream)
-    states = {entity: codec.decode(data) for entity, data in snapshots.items()}
-    lost, extra = wanted.keys() - final.alerts.keys(), final.alerts.keys() - wanted.keys()
-    assert not lost, f"{len(lost)} of {len(wanted)} alerts lost, such as {wanted[min(lost)]}"
-    assert not extra, f"{len(extra)} alerts that should not be, such as {final.alerts[min(extra)]}"
-    assert final.alerts == wanted
-    assert final.windows == {entity: msgspec.msgpack.encode(s.state) for entity, s in states.items()}
-    assert final.parts == {entity: msgspec.msgpack.encode(s.parts) for entity, s in states.items()}
-
-
-def publish(site: Site, **how) -> int:
-    return probe.publish_model(site.directory / "models", site.stream, **how)
 
 
 async def test_killed_before_and_after_a_swap(site) -> None:

@@ -31,7 +31,8 @@ from dwcp_stream.control import (
 )
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.keys import create_key, parse_public, public_text, read_key
-from dwcp_stream.settings import PUBLIC_KEY, load_settings
+from dwcp_stream.setting_sections import PUBLIC_KEY
+from dwcp_stream.settings import load_settings
 from tests.fuzz import control as fuzz
 
 ALICE, MALLORY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()

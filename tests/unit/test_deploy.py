@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from dwcp_stream.cli.main import COMMANDS
-from dwcp_stream.settings import HttpSettings
+from dwcp_stream.setting_sections import HttpSettings
 from dwcp_stream.settings_docs import options
 from dwcp_stream.streams import load_streams
 

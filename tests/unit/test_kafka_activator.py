@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dwcp_stream.activations import Activation, ScheduleRecord, decode_schedule, encode_schedule, schedule_of
+from dwcp_stream.activations import NOTHING, Activation, ScheduleRecord, decode_schedule, encode_schedule, schedule_of
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.errors import BrokerError, ModelError
 from dwcp_stream.kafka.activator import MARGIN_SECONDS, Activator
@@ -287,3 +287,48 @@ def test_a_damaged_schedule_is_damage():
     found = Recovering()
     found.apply(make_key(VERSIONS_KEY, 5), encode_schedule(ScheduleRecord(term=1))[:-1], bytes)
     assert len(found.damaged) == 1
+
+
+SHADOW, CHALLENGER, SHARE = (f"{probe.MODEL}@{line}" for line in ("shadow", "challenger", "share"))
+
+
+async def test_contenders_begin_and_end_at_an_offset_all_lines_at_the_same(bench):
+    await bench.assign()
+    bench.process(0, 50)
+    bench.pipeline.contend(CHALLENGER, bench.models[2])
+    bench.pipeline.share(probe.MODEL, 25)
+    assert await bench.activator.follow() == 1
+    begun = {a for a in bench.last().activations if a.offset == 0}
+    assert begun == {
+        Activation(0, probe.MODEL, 1), Activation(0, CHALLENGER, NOTHING), Activation(0, SHARE, NOTHING)
+    }  # fmt: skip
+    assert {a for a in bench.last().activations if a.offset == 50} == {
+        Activation(50, CHALLENGER, 2), Activation(50, SHARE, 25)
+    }  # fmt: skip
+    assert [(s.arm, s.version) for s in bench.process(50, 60).swaps] == [("challenger", 2), ("share", 25)]
+    assert await bench.activator.follow() == 0
+    bench.pipeline.serve(bench.models[2])
+    bench.pipeline.contend(CHALLENGER, None)
+    bench.pipeline.share(probe.MODEL, 0)
+    assert await bench.activator.follow() == 1
+    swaps = bench.process(60, 70).swaps
+    assert {(s.arm, s.before, s.version, s.offset) for s in swaps} == {
+        ("champion", 1, 2, 60), ("challenger", 2, NOTHING, 60), ("share", 25, 0, 60)
+    }  # fmt: skip
+
+
+async def test_a_new_owner_goes_on_with_the_contenders_that_were_written(bench):
+    schedule = [(0, probe.MODEL, 1), (0, SHADOW, NOTHING), (5, SHADOW, 2), (30, SHADOW, 3), (8, SHARE, 10)]
+    await bench.assign(recovered(position=20, models={probe.MODEL: 1}, schedule=schedule))
+    contenders = bench.pipeline.partitions[0].contenders.by_line
+    assert {line: c.model.version for line, c in contenders.items()} == {SHADOW: 2}
+    assert [(s.arm, s.before, s.version) for s in bench.process(20, 40).swaps] == [("shadow", 2, 3)]
+
+
+async def test_a_contender_that_is_gone_gives_way_to_nobody(bench):
+    schedule = [(0, probe.MODEL, 1), (0, SHADOW, NOTHING), (5, SHADOW, 99)]
+    await bench.assign(recovered(position=20, models={probe.MODEL: 1}, schedule=schedule))
+    assert bench.pipeline.partitions[0].contenders.by_line == {}
+    ((wanted, error, serving),) = bench.refused
+    assert (wanted.version, serving.version) == (99, 1)
+    assert "there is no version 99" in str(error)

@@ -12,7 +12,7 @@ from dwcp_stream.kafka.rights import commands, operator_rights, sender_rights, w
 
 
 def test_a_worker_may_write_what_the_asyncapi_document_says_it_sends():
-    assert {name for name, message in MESSAGES.items() if message.types} == WRITTEN
+    assert {name for name, messages in MESSAGES.items() if messages[0].types} == WRITTEN
     rights = worker_rights("in", "state", "group", "journal", "p.")
     assert {(r.operation, r.resource, r.name) for r in rights} == {
         ("Read", "topic", "in"),

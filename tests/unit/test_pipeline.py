@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dwcp_stream.backtest import published
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.events import rfc3339
-from dwcp_stream.partition import tick_interval
+from dwcp_stream.parts import tick_interval
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.streams import load_stream

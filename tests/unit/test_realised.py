@@ -14,8 +14,8 @@ from scipy.stats import binomtest
 
 from dwcp_stream.alerts.identity import fingerprint
 from dwcp_stream.control import Command, Retrain, sign
-from dwcp_stream.events import Accuracy, Alert, rfc3339
-from dwcp_stream.realised import AlertLedger, Feedback, ForecastLedger, build_feedback
+from dwcp_stream.events import Accuracy, Alert, ArmScores, rfc3339
+from dwcp_stream.realised import AlertLedger, ArmLedger, Feedback, ForecastLedger, build_feedback
 from dwcp_stream.wilson import wilson
 
 SAID = datetime(2026, 1, 1, tzinfo=UTC)
@@ -251,3 +251,28 @@ def test_the_interval_is_that_of_scipy(counts):
     k, n = counts
     wanted = binomtest(k, n).proportion_ci(0.95, "wilson")
     assert wilson(k, n) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+
+
+def scores(bucket: int = 0, **values) -> ArmScores:
+    known = {
+        "stream": "link", "model": "m", "version": 2, "arm": "shadow", "champion": 1, "partition": 0,
+        "bucket_start": rfc3339(BEGIN + bucket * 300), "bucket_end": rfc3339(BEGIN + (bucket + 1) * 300),
+        "event_time": rfc3339(BEGIN), "n": 10, "both": 1, "only_champion": 2, "only_arm": 3, "difference": 5.0,
+    }  # fmt: skip
+    return ArmScores(**known | values)
+
+
+def test_scores_of_arms_add_up_by_version_and_a_repeat_counts_once():
+    ledger = ArmLedger(3600.0)
+    ledger.add("old", scores(-12))
+    ledger.add("a", scores())
+    ledger.add("a", scores())
+    ledger.add("b", scores(partition=1, n=30, difference=15.0))
+    ledger.add("c", scores(champion=3, n=0, both=0, only_champion=0, only_arm=0, difference=0.0))
+    first, second = ledger.over(3600.0)
+    assert (first["champion"], first["n"], first["both"], first["only_champion"], first["only_arm"]) == (1, 40, 2, 4, 6)
+    assert first["difference"] == 0.5
+    assert (second["champion"], second["n"]) == (3, 0)
+    assert isnan(second["difference"])
+    with pytest.raises(ValueError, match="without its id"):
+        ledger.add("", scores())

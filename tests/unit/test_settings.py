@@ -12,14 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from dwcp_stream import settings_docs
 from dwcp_stream.errors import ConfigError
-from dwcp_stream.settings import (
-    HttpSettings,
-    KafkaSettings,
-    Settings,
-    kafka_client_options,
-    load_settings,
-    unknown_variables,
-)
+from dwcp_stream.setting_sections import HttpSettings, KafkaSettings
+from dwcp_stream.settings import Settings, kafka_client_options, load_settings, unknown_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 

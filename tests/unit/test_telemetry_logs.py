@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from dwcp_stream.settings import KafkaSettings, LogSettings, Settings
+from dwcp_stream.setting_sections import KafkaSettings, LogSettings
+from dwcp_stream.settings import Settings
 from dwcp_stream.telemetry.logs import configure_logging
 from dwcp_stream.telemetry.redact import HIDDEN, Redactor, secrets_of
 from dwcp_stream.telemetry.repeats import MOST_KEYS, RepeatLimiter

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from dwcp_stream.errors import ConfigError
-from dwcp_stream.settings import HttpSettings, load_settings
+from dwcp_stream.setting_sections import HttpSettings
+from dwcp_stream.settings import load_settings
 from dwcp_stream.telemetry.health import Check, Readiness, Report
 from dwcp_stream.telemetry.metrics import Metrics
 from dwcp_stream.web import HttpServer

@@ -1,0 +1,174 @@
+"""Which version serves: what follows from what is known of the versions that run beside a champion.
+
+A candidate begins as shadow, becomes challenger on a share of the entities, and champion if its realised error is
+smaller than the champion's. The champion before then runs as shadow: should it turn out to have been better, it comes
+back. So does any champion's predecessor, also where a person has promoted; that is how a bad version goes by itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from dwcp_stream.events import DecisionWord
+from dwcp_stream.loop.policy import Policy
+from dwcp_stream.loop.precision import interval
+from dwcp_stream.loop.sequential import BLOCKS, Bounds
+
+MOST_UNPAIRED = 0.1
+"""Share of buckets in which two versions did not forecast the same that may be left out of their comparison."""
+
+PROMISING = BLOCKS // 3
+"""Blocks of errors after which a shadow may serve a share, if it seems to be better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Which version is what; None: none."""
+
+    champion: int
+    challenger: int | None = None
+    shadow: int | None = None
+    last_good: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a version that runs beside the champion.
+
+    Attributes
+    ----------
+    age, served
+        Seconds of event time since it began beside this champion, and since it began to serve its share.
+    bounds
+        Of the champion's realised error less its own, see `judge`; None for a model that makes no forecasts.
+    paired, unpaired
+        Buckets of realised errors that are compared, and that cannot be.
+    judged
+        Alerts that operators judged true, and all they judged: the champion's and its own.
+    """
+
+    age: float = 0.0
+    served: float | None = None
+    bounds: Bounds | None = None
+    paired: int = 0
+    unpaired: int = 0
+    judged: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+
+    def numbers(self) -> dict[str, float | None]:
+        """Return what a decision says it went by."""
+        found: dict[str, float | None] = {"age_hours": round(self.age / 3600, 3)}
+        if self.bounds is not None:
+            found |= {"mean": self.bounds.mean, "lower": self.bounds.lower, "upper": self.bounds.upper}
+            found |= {"n": self.paired, "unpaired": self.unpaired}
+        if any(number for pair in self.judged for number in pair):
+            (true, judged), (also, all_) = self.judged
+            found |= {"champion_true": true, "champion_judged": judged, "true": also, "judged": all_}
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision about a version; `champion` is the one after it."""
+
+    word: DecisionWord
+    version: int
+    champion: int
+    reason: str
+    numbers: Mapping[str, float | None]
+
+
+Finding = Literal["better", "worse", "unknown"]
+
+
+def decide(arms: Arms, evidence: Mapping[int, Evidence], policy: Policy) -> Verdict | None:
+    """Return the next decision about a model, None if there is none.
+
+    Parameters
+    ----------
+    arms
+        Which version is what now.
+    evidence
+        By version, for the challenger and the shadow.
+    policy
+        The rules.
+    """
+    for version in (arms.challenger, arms.shadow):
+        if version is None:
+            continue
+        known = evidence.get(version, Evidence())
+        finding, reason = find(known, policy)
+        if version == arms.last_good:
+            verdict = _of_the_last_good(arms, version, finding, reason, known, policy)
+        else:
+            verdict = _of_a_candidate(arms, version, finding, reason, known, policy)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+def find(known: Evidence, policy: Policy) -> tuple[Finding, str]:
+    """Return whether a version is better or worse than the champion, and by what."""
+    if known.bounds is None:
+        return _by_feedback(known, policy)
+    all_ = known.paired + known.unpaired
+    if known.bounds.blocks < BLOCKS:
+        return "unknown", f"{known.paired} of {policy.block * BLOCKS} buckets"
+    if known.unpaired > MOST_UNPAIRED * all_:
+        return "unknown", f"{known.unpaired} of {all_} buckets cannot be compared"
+    if known.bounds.lower > 0:
+        return "better", f"its realised error is smaller, by {known.bounds.mean:.1%}"
+    if known.bounds.upper < 0:
+        return "worse", f"its realised error is larger, by {-known.bounds.mean:.1%}"
+    return "unknown", "the realised errors do not tell"
+
+
+def _by_feedback(known: Evidence, policy: Policy) -> tuple[Finding, str]:
+    (mine, theirs) = (interval(*pair, policy.alpha / 2) for pair in known.judged)
+    if theirs[0] > mine[1]:
+        return "better", "a larger share of its alerts was judged true"
+    if theirs[1] < mine[0]:
+        return "worse", "a smaller share of its alerts was judged true"
+    return "unknown", "what operators said of alerts does not tell"
+
+
+def _of_the_last_good(
+    arms: Arms, version: int, finding: Finding, reason: str, known: Evidence, policy: Policy
+) -> Verdict | None:
+    if finding == "better":
+        said = f"the champion before was better: {reason}"
+        return Verdict("rolled_back", arms.champion, version, said, known.numbers())
+    if finding == "worse" or known.age > policy.max_age:
+        said = f"the new champion stays: of the one before, {reason}"
+        return Verdict("dropped", version, arms.champion, said, known.numbers())
+    return None
+
+
+def _of_a_candidate(
+    arms: Arms, version: int, finding: Finding, reason: str, known: Evidence, policy: Policy
+) -> Verdict | None:
+    challenging = version == arms.challenger
+    if finding == "worse":
+        return Verdict("dropped", version, arms.champion, reason, known.numbers())
+    if finding == "better" and (
+        not policy.share or (challenging and known.served is not None and known.served >= policy.challenge)
+    ):
+        return Verdict("promoted", version, version, reason, known.numbers())
+    if not challenging and policy.share and arms.challenger is None and _promising(finding, known):
+        return Verdict("challenged", version, arms.champion, f"promising: {reason}", known.numbers())
+    if known.age > policy.max_age and finding != "better":
+        said = f"nothing speaks for it after {known.age / 86_400:.1f} days: {reason}"
+        return Verdict("dropped", version, arms.champion, said, known.numbers())
+    return None
+
+
+def _promising(finding: Finding, known: Evidence) -> bool:
+    """Whether a shadow may serve a share: it is better, or seems to be and nothing says that it is not.
+
+    A model without forecasts has to be heard before anybody can say what its alerts are worth, but it is a person who
+    lets it (`models split`): a shadow that nobody hears cannot show that it does no harm.
+    """
+    if finding == "better":
+        return True
+    if known.bounds is None or known.unpaired > MOST_UNPAIRED * (known.paired + known.unpaired):
+        return False
+    return known.bounds.mean > 0 and known.bounds.blocks >= PROMISING
