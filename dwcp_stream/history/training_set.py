@@ -66,6 +66,7 @@ def training_set(
     *,
     holdout: float = HOLDOUT,
     before: float | None = None,
+    unjudged: bool = True,
 ) -> TrainingSet:
     """Split telemetry by time, and leave out or label what was no quiet time.
 
@@ -86,6 +87,8 @@ def training_set(
     before
         Seconds before an alert that are no quiet time either, and how long missed trouble lasts. Default: the length
         of a window, since that is how far a verdict looks back.
+    unjudged
+        Whether alerts that nobody judged are left out. After a drift they tell of what has changed: it is to be learnt.
 
     Raises
     ------
@@ -108,7 +111,8 @@ def training_set(
     name = binding.label or LABEL
     marked = table.with_columns(pl.Series(name, label, dtype=pl.Float64, nan_to_null=True))
     early = ts < cut
-    keep = early if binding.task == "incident" else early & ~_disturbed(rows, found, span, LONGEST * (cut - first))
+    heard = [episode for episode in found if unjudged or episode.said != "unjudged"]
+    keep = early if binding.task == "incident" else early & ~_disturbed(rows, heard, span, LONGEST * (cut - first))
     train = marked.filter(pl.Series(keep))
     return TrainingSet(
         train=train if binding.task == "incident" else train.drop(name),
