@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import polars as pl
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from structlog import get_logger
@@ -13,15 +14,14 @@ from structlog import get_logger
 from dwcp_stream.control import Retrain, Verifier
 from dwcp_stream.errors import BrokerError
 from dwcp_stream.events import ModelDecision, Output
-from dwcp_stream.history.archive import read_archive
 from dwcp_stream.history.retrain import Retrained, retrain
 from dwcp_stream.kafka.catalogue import topic_name
 from dwcp_stream.kafka.control import received
 from dwcp_stream.kafka.follow import Followed, follow
-from dwcp_stream.kafka.history import judgements, recent_telemetry
+from dwcp_stream.kafka.history import training_data
 from dwcp_stream.kafka.leadership import Leadership, leadership
 from dwcp_stream.kafka.outputs import KafkaOutputs
-from dwcp_stream.keys import parse_public
+from dwcp_stream.keys import public_keys
 from dwcp_stream.loading import open_repository
 from dwcp_stream.loop.intake import Intake
 from dwcp_stream.loop.knowledge import Knowledge
@@ -138,13 +138,12 @@ async def trainer_process(
     BrokerError
         No broker answers, or a topic does not exist.
     """
-    knowledge = Knowledge(2 * 3600.0 * settings.trainer.max_age_hours)
+    knowledge = Knowledge(2 * 3600.0 * settings.trainer.max_age_hours, public_keys(settings.feedback.keys))
     intake = Intake(knowledge)
     outputs = KafkaOutputs(settings)
     verifier, topics = None, list(Intake.topics)
     if settings.control.keys:
-        keys = {name: parse_public(text) for name, text in settings.control.keys.items()}
-        verifier = Verifier(keys, {settings.app_id, f"{settings.app_id}-trainer"})
+        verifier = Verifier(public_keys(settings.control.keys), {settings.app_id, f"{settings.app_id}-trainer"})
         topics.append("control")
     group, models = f"{settings.app_id}-trainer", topic_name(settings.topics.prefix, "models")
 
@@ -179,10 +178,7 @@ async def train_on_recent(
     settings: Settings, stream: StreamDefinition, binding: ModelBinding, since: float, until: float
 ) -> Retrained:
     """Fetch telemetry, alerts and feedback, and train in a thread."""
-    if settings.trainer.source == "archive":
-        table = await asyncio.to_thread(read_archive, settings.archive.dir, stream, since, until)
-    else:
-        table = await recent_telemetry(settings, stream, since, until=until)
-    alerts, feedback = await judgements(settings, stream.name)
+    table, alerts, feedback = await training_data(settings, stream, since, settings.trainer.source)
+    table = table.filter(pl.col(stream.time) <= until)
     command = f"dwcp-stream trainer {stream.name}"
     return await asyncio.to_thread(retrain, settings, stream, binding, table, alerts, feedback, command=command)

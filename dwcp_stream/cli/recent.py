@@ -46,6 +46,7 @@ def train_recent(
     """Train models of a stream on its telemetry of the last `seconds`; `given` as for `retrain`."""
     from dwcp_stream.history.retrain import retrain
     from dwcp_stream.kafka.history import training_data
+    from dwcp_stream.loading import open_repository
 
     since = time.time() - seconds
     with progress(f"reading {stream.name}", total=1.0) as advance:
@@ -63,7 +64,7 @@ def train_recent(
                 settings, stream, binding, table, alerts, feedback,
                 command=command, progress=advance_to(advance), **given,
             )  # fmt: skip
-        folder = None if found.version is None else f"{settings.models_dir}/{binding.name}/{found.version}"
+        folder = None if found.version is None else open_repository(settings).where(binding.name, found.version)
         trained.append({**found.plain(), "folder": folder})
     return {"stream": stream.name, "source": source, "since": since, "samples": len(table), "trained": trained}
 

@@ -1,7 +1,7 @@
 """Recent telemetry, alerts and feedback out of Kafka: what a model is trained on again."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -12,13 +12,16 @@ from typing import Final, Literal, TypeVar
 import msgspec
 import polars as pl
 from aiokafka import ConsumerRecord
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from structlog import get_logger
 
+from dwcp_stream.control import Flaw, signer
 from dwcp_stream.errors import UNREADABLE
 from dwcp_stream.events import Alert
 from dwcp_stream.history.archive import read_archive
 from dwcp_stream.history.samples import Records, SampleReader, empty, once
 from dwcp_stream.kafka.scan import scan
+from dwcp_stream.keys import public_keys
 from dwcp_stream.realised import Feedback
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition
@@ -153,7 +156,8 @@ async def training_data(
 async def judgements(settings: Settings, stream: str) -> tuple[list[Alert], list[Feedback]]:
     """Read all alerts of a stream that the topic still holds, and what was said of them.
 
-    Anybody may write to these topics: what cannot be read, or has no proper time, is counted in the log and left out.
+    Anybody may write to these topics: what cannot be read, or has no proper time, is counted in the log and left out,
+    and so is a judgement that none of `feedback.keys` has signed, if there are any.
 
     Raises
     ------
@@ -161,9 +165,11 @@ async def judgements(settings: Settings, stream: str) -> tuple[list[Alert], list
         As for `collect_telemetry`.
     """
     alerts, bad_alerts = await _messages(settings, "anomalies", Alert)
-    feedback, bad_feedback = await _messages(settings, "feedback", Feedback)
+    feedback, bad_feedback = await _messages(settings, "feedback", Feedback, public_keys(settings.feedback.keys))
     if bad_alerts or bad_feedback:
-        log.warning("unreadable messages left out", anomalies=bad_alerts, feedback=bad_feedback)
+        log.warning(
+            "messages that cannot be read or are not signed left out", anomalies=bad_alerts, feedback=bad_feedback
+        )
     return [a for a in alerts if a.stream == stream], [f for f in feedback if f.stream == stream]
 
 
@@ -178,9 +184,15 @@ def records_of(records: list[ConsumerRecord]) -> Records:
     )
 
 
-async def _messages(settings: Settings, topic: str, kind: type[T]) -> tuple[list[T], int]:
+async def _messages(
+    settings: Settings, topic: str, kind: type[T], keys: Mapping[str, Ed25519PublicKey] | None = None
+) -> tuple[list[T], int]:
+    """Return what can be read of a topic and, with keys, is signed by one of them; and how much is not."""
     found, bad = [], 0
     async for record in scan(settings, topic):
+        if keys and isinstance(signer(record.value or b"", list(record.headers), keys, "feedback.keys"), Flaw):
+            bad += 1
+            continue
         try:
             message = msgspec.json.decode(record.value or b"", type=kind)
             if isinstance(message, Alert):

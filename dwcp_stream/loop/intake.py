@@ -1,15 +1,14 @@
 """Hands records of the daemon's topics to the trainer's knowledge; what cannot be read is counted."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
 from dwcp_stream.errors import UNREADABLE
 from dwcp_stream.events import Accuracy, Alert, ArmScores, Drift, ModelDecision
 from dwcp_stream.loop.knowledge import Knowledge
-from dwcp_stream.realised import Feedback
 
 
 class Record(Protocol):
@@ -26,8 +25,6 @@ class Intake:
     ----------
     knowledge
         What they are handed to.
-    vouched
-        Whether a record of feedback counts.
 
     Attributes
     ----------
@@ -37,8 +34,8 @@ class Intake:
 
     topics = ("accuracy", "drift", "anomalies", "feedback", "models")
 
-    def __init__(self, knowledge: Knowledge, vouched: Callable[[Any], bool] = lambda _: True) -> None:
-        self._knowledge, self._vouched = knowledge, vouched
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
         self.unreadable: Counter[str] = Counter()
 
     def take(self, topic: str, record: Record) -> None:
@@ -61,7 +58,6 @@ class Intake:
         elif topic == "anomalies":
             knowledge.alert(msgspec.json.decode(value, type=Alert))
         elif topic == "feedback":
-            if self._vouched(record):
-                knowledge.feedback(msgspec.json.decode(value, type=Feedback))
+            knowledge.alerts.judgement(value, record.headers)
         elif kind == "dwcp.model.decided":
             knowledge.decision(event_id, msgspec.json.decode(value, type=ModelDecision))

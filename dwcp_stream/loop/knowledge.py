@@ -4,8 +4,10 @@ It holds no more than they do, so a restart loses nothing.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +17,13 @@ from dwcp_stream.loop.due import Trainings
 from dwcp_stream.loop.pairs import PairedErrors
 from dwcp_stream.loop.policy import Policy
 from dwcp_stream.loop.sequential import judge
-from dwcp_stream.realised import AlertLedger, Feedback
+from dwcp_stream.realised import AlertLedger
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 BEGUN = frozenset({"shadowed", "challenged"})
 TRAINED = frozenset({"trained", "rejected", "failed"})
-DAYS = 86_400.0
 
 
 def seconds(text: str) -> float:
@@ -46,12 +50,13 @@ class Knowledge:
     ----------
     longest
         Seconds of realised errors that are kept, before a stream's newest.
+    keys
+        Public keys by name, of which one must have signed feedback that is to count; None: all counts.
     """
 
-    def __init__(self, longest: float) -> None:
-        self._longest = longest
+    def __init__(self, longest: float, keys: "Mapping[str, Ed25519PublicKey] | None" = None) -> None:
         self.pairs = PairedErrors(longest)
-        self.alerts = AlertLedger()
+        self.alerts = AlertLedger(keys)
         self._models: dict[tuple[str, str], _Model] = defaultdict(_Model)
         self._spans: dict[str, tuple[float, float]] = {}
         self._seen: set[str] = set()
@@ -79,10 +84,6 @@ class Knowledge:
         """Take a transition of an alert."""
         self.alerts.alert(alert)
         self._time(alert.stream, seconds(alert.event_time))
-
-    def feedback(self, said: Feedback) -> None:
-        """Take a judgement."""
-        self.alerts.feedback(said)
 
     def decision(self, event_id: str, decision: ModelDecision) -> None:
         """Take a decision, this trainer's or one before it, in the order of the topic; `event_id` is its `ce_id`."""

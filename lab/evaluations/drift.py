@@ -1,6 +1,7 @@
 """Evaluate the drift state: false alarms where nothing changes, and what it says of changes that people labelled.
 
     python -m lab.evaluations.drift [--data FOLDER] [--repeats 50] [--json]
+    python -m lab.evaluations.drift --inputs [--repeats 50] [--json]
 
 First, series of block means that stay what they are: Gaussian and autoregressive, with an autocorrelation from block to
 block of 0 to 0.95, 1440 blocks each. Beside how often the state turns to drifted stands how many of shifts by three
@@ -9,6 +10,13 @@ round-trip times in `ripe_rtt/ripe_rtt.csv.gz` (see `changes`): a drift is told 
 labelled change is lasting if the medians of the 12 hours before and after differ by three robust deviations.
 
 Beside `DriftMonitor` stand River's ADWIN and PageHinkley with their defaults on the same means.
+
+With `--inputs` the population stability index instead: an input of 1, 10 or 50 entities, a value a minute each, over
+the last 24 blocks of an hour against the histogram of 14 days of training. The input is Gaussian and autoregressive,
+with a half-life of an hour or a day, or without memory; half of its variance may lie between entities, and training
+may have had the same entities or others. False: how often in 1000 blocks the index is judged drifted (over 0.25)
+or a warning (over 0.1) in 14 days that are like training. Found: the share of shifts by half a standard deviation and
+by one that are judged drifted within 48 blocks, and the median number of blocks.
 """
 
 from collections.abc import Callable
@@ -22,6 +30,7 @@ from numpy.typing import NDArray
 from river.drift import ADWIN, PageHinkley
 
 from dwcp_stream.drift import DriftMonitor
+from lab.evaluations.drift_inputs import CASES, shares_of_inputs
 from lab.evaluations.output import emit_table
 
 CORRELATIONS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95)
@@ -34,9 +43,13 @@ Finder = Callable[[Floats], list[int]]
 @click.command()
 @click.option("--data", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--repeats", default=50, show_default=True, help="Series of each kind.")
+@click.option("--inputs", is_flag=True, help="Evaluate the population stability index of inputs instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def main(folder: Path | None, repeats: int, as_json: bool) -> None:
+def main(folder: Path | None, repeats: int, inputs: bool, as_json: bool) -> None:
     """Run every detector on the same means."""
+    if inputs:
+        emit_table({"inputs": [shares_of_inputs(case, repeats) for case in CASES]}, as_json)
+        return
     finders: dict[str, Finder] = {
         "DriftMonitor": monitor,
         "River ADWIN": lambda x: river_detector(ADWIN(), x),

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dwcp_stream.history.archive import read_archive
 from dwcp_stream.history.samples import columns
@@ -26,8 +27,9 @@ from dwcp_stream.kafka.history import collect_telemetry, judgements, recent_tele
 from dwcp_stream.kafka.inspection import source_topic
 from dwcp_stream.kafka.producer import key_hash
 from dwcp_stream.kafka.topics import admin_client, create_topics
+from dwcp_stream.keys import public_text
 from dwcp_stream.realised import build_feedback
-from dwcp_stream.settings import Settings
+from dwcp_stream.settings import FeedbackSettings, Settings
 from dwcp_stream.streams import StreamDefinition, encode_sample, load_stream
 from tests.integration.harness import make_settings, wait_until
 from tests.unit.history_cases import alert, judged
@@ -158,12 +160,21 @@ async def test_alerts_and_feedback_of_a_stream(settings: Settings) -> None:
         await producer.send_and_wait(settings.topics.prefix + "anomalies", b"{}", b"k")
         no_time = msgspec.structs.replace(mine, starts_at="yesterday")
         await producer.send_and_wait(settings.topics.prefix + "anomalies", msgspec.json.encode(no_time), b"k")
-        for said in (judged("true", mine), judged("false", other)):
-            key, value = build_feedback(said)
-            await producer.send_and_wait(settings.topics.prefix + "feedback", value, key)
+        alice, eve = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+        for said, signed_by in (
+            (judged("true", mine), None),
+            (judged("false", other), None),
+            (judged("false", mine, 1), ("alice", alice)),
+            (judged("true", mine, 2), ("alice", eve)),
+        ):
+            key, value, headers = build_feedback(said, signed_by)
+            await producer.send_and_wait(settings.topics.prefix + "feedback", value, key, headers=headers)
     alerts, feedback = await judgements(settings, "demo")
     assert alerts == [mine]
-    assert [said.verdict for said in feedback] == ["true"]
+    assert sorted(said.verdict for said in feedback) == ["false", "true", "true"]
+    keys = FeedbackSettings(keys={"alice": public_text(alice)})
+    _, signed = await judgements(settings.model_copy(update={"feedback": keys}), "demo")
+    assert [said.verdict for said in signed] == ["false"]
 
 
 async def test_the_archive_holds_what_was_sent_and_reads_on_where_it_was(

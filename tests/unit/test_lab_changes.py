@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from lab.evaluations import drift
+from lab.evaluations import drift, drift_inputs
 from lab.evaluations.changes import counts, main, median_test, onsets, summary
 
 
@@ -95,3 +95,18 @@ def test_the_drift_evaluation_tells_quiet_from_shifted_and_takes_labels(tmp_path
     assert rows["DriftMonitor"]["lasting_changes"] == 1
     assert rows["DriftMonitor"]["found_within_a_day"] == 1.0
     assert rows["DriftMonitor"]["told_by_a_label"] == 1.0
+
+
+def test_the_index_of_inputs_tells_quiet_from_shifted_and_few_entities_from_many():
+    quiet = drift_inputs.shares_of_inputs(drift_inputs.Case(10, 0.0, "none"), 2)
+    assert (quiet["drifted_per_1000"], quiet["found_1.0"]) == (0.0, 1.0)
+    assert 5 < quiet["delay_1.0"] < 24
+    few = drift_inputs.shares_of_inputs(drift_inputs.Case(1, 24.0, "none"), 2)
+    assert few["drifted_per_1000"] > 300
+
+
+def test_levels_of_entities_are_those_of_training_or_others():
+    for levels, lowest, highest in (("same", 0.9, 1.0), ("others", -0.5, 0.5)):
+        train, values = drift_inputs.drawn(np.random.default_rng(6), drift_inputs.Case(50, 1.0, levels))
+        assert lowest < np.corrcoef(train.mean(axis=0), values.mean(axis=0))[0, 1] <= highest
+        assert values.std() == pytest.approx(1.0, abs=0.2)
