@@ -69,7 +69,8 @@ class Week:
 
         `alerts` by stream, model and version, see `AlertLedger.over`; `forecasts` as `ForecastLedger.over`;
         `worse_than_repeating` those of them whose skill is negative; `arms` as `ArmLedger.over`; `alerts_per_day` and
-        `coverage_per_day`; `decisions` of the trainer and `versions` that workers loaded or refused, oldest first.
+        `coverage_per_day`; `decisions` of the trainer, oldest first; `versions` that workers loaded or refused, with
+        how many `times`, and when last.
         """
         forecasts = self._forecasts.over(self.seconds)
         tables: dict[str, list[dict[str, Any]]] = {
@@ -80,7 +81,7 @@ class Week:
             "coverage_per_day": self._forecasts.days(self.seconds),
             "arms": self._arms.over(self.seconds),
             "decisions": _in_order(self._decisions.values()),
-            "versions": _in_order(self._versions.values()),
+            "versions": _alike(_in_order(self._versions.values())),
         }
         mine = {name: [row for row in rows if stream in (None, row["stream"])] for name, rows in tables.items()}
         counts = {
@@ -116,3 +117,13 @@ def champions(moves: Iterable[Move], since: datetime) -> list[dict[str, Any]]:
 def _in_order(events: Iterable[msgspec.Struct]) -> list[dict[str, Any]]:
     plain: list[dict[str, Any]] = [msgspec.to_builtins(event) for event in events]
     return sorted(plain, key=lambda row: str(row["event_time"]))
+
+
+def _alike(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows that differ in their time only as one, with how many they are and the last time."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(value for name, value in row.items() if name != "event_time")
+        times = found.pop(key)["times"] + 1 if key in found else 1
+        found[key] = {**row, "times": times}  # at the end, as its last time is the newest
+    return list(found.values())

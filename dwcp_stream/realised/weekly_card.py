@@ -2,6 +2,8 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from math import nan
 from typing import Any
 
 from dwcp_stream.training.report import document, table
@@ -10,8 +12,10 @@ Rows = Sequence[Mapping[str, Any]]
 FORECAST = ("stream", "model", "version", "arm", "horizon", "target", "n", "missed", "mae", "skill", "coverage")
 ARM = ("stream", "model", "arm", "version", "champion", "n", "both", "only_champion", "only_arm", "difference")
 DECISION = ("event_time", "stream", "model", "decision", "version", "champion", "reason")
-VERSION = ("event_time", "stream", "model", "alias", "version", "action", "serving", "reason")
+VERSION = ("event_time", "stream", "model", "alias", "version", "action", "serving", "times", "reason")
 CHAMPION = ("at", "model", "what", "before", "version", "by", "reason")
+TICKS = 8
+"""Days named along the axis, at most."""
 COVERAGE = 0.8
 """Share of actuals that the interval of a forecast is meant to hold."""
 
@@ -53,18 +57,22 @@ def draw_week(result: Mapping[str, Any]) -> bytes:
     from matplotlib.figure import Figure  # noqa: PLC0415  half a second, and only pictures need it
 
     figure = Figure(figsize=(8, 5), dpi=80, layout="constrained")
-    above, below = figure.subplots(2)
+    above, below = figure.subplots(2, sharex=True)
     alerts, coverage = result["alerts_per_day"], result["coverage_per_day"]
-    days = sorted({row["day"] for row in (*alerts, *coverage)})
+    days = _days([row["day"] for row in (*alerts, *coverage)])
     bottom = [0] * len(days)
     for name, rows in _lines(alerts, ("stream", "model")).items():
-        heights = [sum(row["alerts"] for row in rows if row["day"] == day) for day in days]
-        above.bar(days, heights, bottom=bottom, label=name)
+        counts = {row["day"]: row["alerts"] for row in rows}
+        heights = [counts.get(day, 0) for day in days]
+        above.bar(range(len(days)), heights, bottom=bottom, label=name)
         bottom = [low + high for low, high in zip(bottom, heights, strict=True)]
     for name, rows in _lines(coverage, ("stream", "model", "arm")).items():
-        below.plot([row["day"] for row in rows], [row["coverage"] for row in rows], marker="o", label=name)
+        shares = {row["day"]: row["coverage"] for row in rows}
+        below.plot(range(len(days)), [shares.get(day, nan) for day in days], marker="o", label=name)
     below.axhline(COVERAGE, color="black", linewidth=0.8, linestyle="--")
     below.set_ylim(0, 1.02)
+    shown = range(0, len(days), -(-len(days) // TICKS) or 1)
+    below.set_xticks(shown, [days[number] for number in shown])
     for axes, what, drawn in ((above, "alerts", alerts), (below, "coverage (meant: 0.8)", coverage)):
         axes.set_ylabel(what, fontsize=8)
         axes.tick_params(labelsize=8)
@@ -74,6 +82,14 @@ def draw_week(result: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _days(known: Sequence[str]) -> list[str]:
+    """Return all days from the first to the last, also those on which nothing was."""
+    if not known:
+        return []
+    first, last = date.fromisoformat(min(known)), date.fromisoformat(max(known))
+    return [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
 
 
 def _alerts(result: Mapping[str, Any]) -> str:

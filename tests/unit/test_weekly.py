@@ -15,7 +15,7 @@ from dwcp_stream.cli.main import run
 from dwcp_stream.events import Accuracy, Alert, ArmScores, ModelDecision, ModelEvent, rfc3339
 from dwcp_stream.realised import Feedback, build_feedback
 from dwcp_stream.realised.weekly import TOPICS, Week, champions
-from dwcp_stream.realised.weekly_card import draw_week, write_week
+from dwcp_stream.realised.weekly_card import _days, draw_week, write_week
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.registry.history import Move, read_history
 from dwcp_stream.registry.payload import build_decision, build_model_event
@@ -125,8 +125,19 @@ def test_a_week_is_counted():
     ]
     assert [(r["version"], r["only_arm"]) for r in found["arms"]] == [(2, 3)]
     assert [(r["decision"], r["reason"]) for r in found["decisions"]] == [("rejected", "no better")]
-    assert [(r["action"], r["version"]) for r in found["versions"]] == [("refused", 3)]
+    assert [(r["action"], r["version"], r["times"]) for r in found["versions"]] == [("refused", 3, 1)]
     assert (found["unreadable"], found["feedback_without_alert"], found["feedback_refused"]) == (0, 0, {})
+
+
+def test_what_several_workers_say_is_one_row():
+    week = Week(DAY)
+    for worker in range(3):
+        for version in (2, 3):
+            at = rfc3339(BEGIN + worker)
+            output = build_model_event(msgspec.structs.replace(REFUSED, version=version, event_time=at))
+            week.take("models", output.value, output.headers)
+    rows = [(row["version"], row["times"], row["event_time"]) for row in week.result()["versions"]]
+    assert rows == [(2, 3, rfc3339(BEGIN + 2)), (3, 3, rfc3339(BEGIN + 2))]
 
 
 def test_of_one_stream():
@@ -231,6 +242,11 @@ def test_the_card_of_nothing_says_so():
     text = write_week({"since": "A", "until": "B", "champions": [], **week_of([]).result()})
     for line in ("No alert was raised", "No forecast has met", "The trainer has decided nothing", "as they were"):
         assert line in text
+
+
+def test_a_day_without_anything_is_on_the_axis_too():
+    assert _days(["2026-02-27", "2026-03-02", "2026-02-27"]) == ["2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02"]
+    assert _days([]) == []
 
 
 @pytest.mark.parametrize("given_", [records(), []])
