@@ -1,7 +1,6 @@
 """`dwcp-stream report`: the card of a week."""
 
 import asyncio
-import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,21 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dwcp_stream.cli.common import emit, json_option, progress, settings_option
+from dwcp_stream.cli.recent import Span
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.settings import Settings
 
 if TYPE_CHECKING:
     from dwcp_stream.realised.weekly import Week
 
-UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-
-
-def _span(_context: click.Context, parameter: click.Parameter, text: str) -> timedelta:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([dhm])", text, re.ASCII)
-    span = timedelta(**{UNITS[found[2]]: float(found[1])}) if found and len(text) < 10 else timedelta()
-    if not timedelta() < span <= timedelta(days=365):
-        raise click.BadParameter(f"{text!r} is no time such as 7d, 36h or 90m, a year at most", param=parameter)
-    return span
+LONGEST_DAYS = 365
 
 
 @click.command(
@@ -35,7 +27,7 @@ Examples:
 """
 )
 @click.argument("stream", required=False)
-@click.option("--since", "span", default="7d", show_default=True, callback=_span, help="How far back: days, hours, m.")
+@click.option("--since", "seconds", type=Span(), default="7d", show_default=True, help="How far back, such as 36h.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -44,7 +36,7 @@ Examples:
 )
 @settings_option
 @json_option
-def command(stream: str | None, span: timedelta, out: Path | None, settings: Settings, *, as_json: bool) -> None:
+def command(stream: str | None, seconds: float, out: Path | None, settings: Settings, *, as_json: bool) -> None:
     """Write the card of a week as Markdown, of STREAM or of all.
 
     Alerts by stream and model and which share was right, with its interval; realised coverage and skill of forecasts,
@@ -60,9 +52,11 @@ def command(stream: str | None, span: timedelta, out: Path | None, settings: Set
 
     if stream is not None:
         find_stream(settings, stream)
+    if seconds > LONGEST_DAYS * 86_400:
+        raise click.BadParameter(f"more than {LONGEST_DAYS}d", param_hint="--since")
     until = datetime.now(UTC)
-    since = until - span
-    week = Week(span.total_seconds(), public_keys(settings.feedback.keys))
+    since = until - timedelta(seconds=seconds)
+    week = Week(seconds, public_keys(settings.feedback.keys))
     asyncio.run(_read(settings, week, since.timestamp()))
     moves = champions(read_history(open_repository(settings).storage), since)
     result = {

@@ -256,7 +256,7 @@ def test_the_picture_is_one_and_the_same_for_the_same_week(given_):
     assert picture == draw_week(week_of(given_).result())
 
 
-@pytest.mark.parametrize("text", ["7", "d", "0d", "-1d", "7 d", "1e3d", "999d", "٧d"])
-def test_a_span_that_is_none(text, capsys):
+@pytest.mark.parametrize(("text", "why"), [("7", "no length of time"), ("0d", "no length"), ("366d", "more than 365d")])
+def test_a_span_that_is_none(text, why, capsys):
     assert run(["report", "--since", text]) == 2
-    assert "7d, 36h or 90m" in " ".join(capsys.readouterr().err.split())
+    assert why in " ".join(capsys.readouterr().err.split())
