@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import onnx
+import onnx.numpy_helper
 import polars as pl
 
 from benchmarks.loop_series import DAY, Series
@@ -22,7 +25,7 @@ from dwcp_stream.kafka.clients import producer_client
 from dwcp_stream.kafka.producer import key_hash
 from dwcp_stream.kafka.scan import scan
 from dwcp_stream.kafka.topics import admin_client, create_topics
-from dwcp_stream.registry import ModelRepository
+from dwcp_stream.registry import ModelRepository, make_golden
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition, load_streams
 from dwcp_stream.training.job import Job
@@ -43,7 +46,7 @@ class Site:
     settings: Settings
     directory: Path
     worker: WorkerProcess
-    restarts: int = 0
+    crash: bool = False
     decisions: list[ModelDecision] = field(default_factory=list)
     sent: int = 0
     base: int = 0
@@ -65,6 +68,36 @@ class Site:
         binding = self.stream.models[0]
         job = Job(self.stream, binding, (file,), command="bench loop")
         return publish(find_trainer(binding, self.stream.name)(job), job, self.repository)
+
+    def sabotage(self, factor: float = 1.3) -> int:
+        """Publish the champion again with all that it forecasts times a factor; returns the version."""
+        repository = self.repository
+        version = repository.resolve(self.model, "champion")
+        folder = self.directory / "models" / self.model / str(version)
+        graph = onnx.load_model(folder / "model.onnx")
+        for node in graph.graph.node:
+            node.output[:] = ["quantiles before" if name == "quantiles" else name for name in node.output]
+            node.input[:] = ["quantiles before" if name == "quantiles" else name for name in node.input]
+        graph.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(factor), "sabotage"))
+        graph.graph.node.append(onnx.helper.make_node("Mul", ["quantiles before", "sabotage"], ["quantiles"]))
+        data = graph.SerializeToString()
+        golden = np.load(folder / "golden.npz")
+        state = golden.get("state_in")
+        files = {"model.onnx": data, "golden.npz": make_golden(data, golden["window"], golden["time"], state)}
+        manifest = msgspec.to_builtins(repository.manifest(self.model, version))
+        plain = {key: value for key, value in manifest.items() if key not in ("name", "version", "files")}
+        return repository.publish(self.model, files, plain)
+
+    async def restart(self) -> None:
+        """Kill the worker and start another, until it has processed what was sent."""
+        bootstrap = self.settings.kafka.bootstrap_servers
+        self.worker.__exit__(None, None, None)
+        self.worker = new_worker(self.series.name, bootstrap, self.directory)
+        self.worker.__enter__()
+        _, found = await asyncio.to_thread(
+            self.worker.until, lambda m: m.get("dwcp_position", 0.0) >= self.sent, "caught up", DEADLINE
+        )
+        self.base = self.sent - int(found["dwcp_metrics_processed_total"])
 
     async def caught_up(self) -> None:
         """Wait until the worker has processed what was sent."""
@@ -133,6 +166,9 @@ async def live(site: Site, hook: Hook, *, seconds: float = 7200.0) -> None:
                 records[key_hash(key) % PARTITIONS].append((key, value, [], None))
             await write_rows(producer, topic, dict(records))
             site.sent += len(part)
+            if site.crash:
+                site.crash = False
+                await site.restart()
             await site.caught_up()
             now = float(part["ts"].max())  # type: ignore[arg-type]
             await settle(process)

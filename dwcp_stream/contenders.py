@@ -32,6 +32,8 @@ class Contender:
     ----------
     arm, model
         What it is, and the version that runs.
+    since
+        Source offset from which on it has run.
     forecasts, memory
         Its pending forecasts and what it remembers of entities, if it makes or has any.
     pairs
@@ -40,6 +42,7 @@ class Contender:
 
     arm: Beside
     model: Model
+    since: int
     forecasts: ForecastTracker | None
     memory: ModelState | None
     pairs: ScorePairs = field(default_factory=ScorePairs)
@@ -51,18 +54,26 @@ class Contender:
 
     @property
     def parts(self) -> dict[str, SlotPart]:
-        """What it keeps per entity slot, by the name it has in a snapshot."""
+        """What it keeps per entity slot, by the name it has in a snapshot: that of the version, whatever its arm."""
         found: dict[str, SlotPart] = {}
         if self.forecasts is not None:
-            found[f"forecast:{self.line}"] = self.forecasts
+            found[f"forecast:{self.model.name}@{self.model.version}"] = self.forecasts
         if self.memory is not None:
-            found[f"state:{self.line}"] = self.memory
+            found[memory_name(self.model)] = self.memory
         return found
+
+    def become(self, arm: Beside) -> "Contender":
+        """Go on as another arm."""
+        self.arm = arm
+        if self.forecasts is not None:
+            self.forecasts.arm = arm
+        return self
 
     def state(self) -> dict[str, Any]:
         """Return what belongs to the partition rather than to an entity."""
         return {
             "version": self.model.version,
+            "since": self.since,
             "forecasts": None if self.forecasts is None else self.forecasts.state(),
             "pairs": self.pairs.state(),
         }
@@ -77,10 +88,16 @@ class Contender:
         """
         if plain["version"] != self.model.version:
             return None
+        self.since = int(plain["since"])
         self.pairs.load(plain["pairs"])
         if self.forecasts is None or plain["forecasts"] is None:
             return None
         return self.forecasts.load_state(plain["forecasts"])
+
+
+def memory_name(model: Model) -> str:
+    """Return the name that what a contender remembers of an entity has in a snapshot."""
+    return f"state:{model.name}@{model.version}"
 
 
 class Contenders:
@@ -107,6 +124,7 @@ class Contenders:
         self.splits: dict[str, Split] = {}
         self._shares: dict[str, int] = {}
         self._early: dict[Activation, Contender] = {}
+        self._left: dict[tuple[str, int, int], tuple[ModelState, int]] = {}
 
     # --- who runs ---------------------------------------------------------------------------------------
 
@@ -122,18 +140,43 @@ class Contenders:
 
     def expect(self, coming: Mapping[Activation, Model | None]) -> None:
         """Make room for what entities that are ahead of the partition bring for contenders that have yet to begin."""
-        self._early = {a: self._new(a, m) for a, m in coming.items() if m is not None and a.arm != "champion"}
+        running = {(c.model.name, c.model.version) for c in self.by_line.values()}
+        self._early = {
+            a: self._new(a, m)
+            for a, m in coming.items()
+            if m is not None and a.arm != "champion" and (m.name, m.version) not in running
+        }
 
     def change(self, activation: Activation, model: Model | None) -> Contender | None:
-        """Let a contender begin, end, or give its place to another version; returns the one whose time ends."""
-        leaving = self.by_line.get(activation.model)
-        self.by_line.pop(activation.model, None)
+        """Let a contender begin, end, or give its place to another version; returns the one whose time ends.
+
+        A version that runs as the other arm goes on with all it has.
+        """
+        leaving = self.by_line.pop(activation.model, None)
         if model is not None:
-            early = self._early.get(activation)
-            self._early.pop(activation, None)
-            self.by_line[activation.model] = early or self._new(activation, model)
+            self.by_line[activation.model] = self._found(activation, model)
         self._split(activation.base)
         return leaving
+
+    def _found(self, activation: Activation, model: Model) -> Contender:
+        arm = next(arm for arm in BESIDE if arm == activation.arm)
+        for line, contender in self.by_line.items():
+            if (contender.model.name, contender.model.version) == (model.name, model.version):
+                del self.by_line[line]
+                return contender.become(arm)
+        early = self._early.get(activation)
+        self._early.pop(activation, None)
+        found = early or self._new(activation, model)
+        left = self._left.get((model.name, model.version, activation.offset))
+        if left is not None and found.memory is not None:
+            memory, since = left
+            memory.absorb(found.memory)
+            found.memory, found.since = memory, since
+        return found
+
+    def leave(self, model: Model, memory: ModelState, since: int, offset: int) -> None:
+        """Keep what a champion remembered that is replaced at an offset: it may run beside the new one from there."""
+        self._left = {(model.name, model.version, offset): (memory, since)}
 
     def set_share(self, name: str, share: int) -> int:
         """Let the challenger of a model serve another percentage of entities; returns the one before."""
@@ -145,7 +188,8 @@ class Contenders:
         arm = next(arm for arm in BESIDE if arm == activation.arm)
         forecasting = model.task == "forecast"
         forecasts = forecast_tracker(self._stream, model, self._partition, arm) if forecasting else None
-        return Contender(arm, model, forecasts, model_state(model) if model.state_size else None)
+        memory = model_state(model) if model.state_size else None
+        return Contender(arm, model, activation.offset, forecasts, memory)
 
     def _split(self, name: str) -> None:
         challenger, share = self.by_line.get(line_of(name, "challenger")), self._shares.get(name, 0)
@@ -153,12 +197,11 @@ class Contenders:
         if challenger is not None and share > 0:
             self.splits[name] = Split(f"{name}/{challenger.model.version}", share)
 
-    def correction_of(self, model: Model) -> Any | None:
-        """Return the interval correction of a version that runs beside the champion, as plain values, if it does."""
+    def of(self, model: Model) -> Contender | None:
+        """Return the contender that is this version, if there is one."""
         for contender in self.by_line.values():
-            same = (contender.model.name, contender.model.version) == (model.name, model.version)
-            if same and contender.forecasts is not None:
-                return contender.forecasts.correction.state()
+            if (contender.model.name, contender.model.version) == (model.name, model.version):
+                return contender
         return None
 
     # --- what they keep ---------------------------------------------------------------------------------
@@ -168,13 +211,16 @@ class Contenders:
         """What is kept per entity slot, by the name it has in a snapshot."""
         return {name: part for contender in self.by_line.values() for name, part in contender.parts.items()}
 
-    def parts_at(self, applied: int, begun: Mapping[str, Activation]) -> dict[str, SlotPart]:
-        """Return where the parts of an entity belong whose newest sample has an offset, see `Partition`."""
-        found = {line: c for line, c in self.by_line.items() if begun[line].offset <= applied}
-        for activation, contender in sorted(self._early.items()):
-            if activation.offset <= applied:
-                found[activation.model] = contender
-        return {name: part for contender in found.values() for name, part in contender.parts.items()}
+    def parts_at(self, applied: int) -> Iterator[tuple[str, SlotPart]]:
+        """Yield where the parts of an entity belong whose newest sample has an offset, see `Partition`.
+
+        What a contender remembers may be under its model's name, from when it was champion.
+        """
+        for contender in (*self.by_line.values(), *self._early.values()):
+            if contender.since <= applied:
+                if contender.memory is not None:
+                    yield f"state:{contender.model.name}", contender.memory
+                yield from contender.parts.items()
 
     def held(self) -> Iterator[SlotPart | Split]:
         """Yield everything that has something per slot, in effect or not yet."""

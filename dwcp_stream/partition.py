@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dwcp_stream.activations import NOTHING, SHARE, Activation, Schedule, active, pending
 from dwcp_stream.alerts import AlertTracker
 from dwcp_stream.chunk import Swap
-from dwcp_stream.contenders import Contenders
+from dwcp_stream.contenders import Contenders, memory_name
 from dwcp_stream.events import Output
 from dwcp_stream.parts import drift_monitor, forecast_tracker, model_state, tick_interval
 from dwcp_stream.scoring import Model, ModelState
@@ -70,6 +70,7 @@ class Partition:
         self._coming: dict[Activation, Model | None] = {}
         self._early: dict[Activation, ModelState] = {}
         self.contenders = Contenders(stream, number)
+        self._remembers: dict[str, int] = {}
         self.codec = SnapshotCodec(stream)
         self.windows = Windows(stream, scoring=bool(models))
         self.alerts = {m.name: AlertTracker(stream.alert, m.severity) for m in models}
@@ -126,8 +127,8 @@ class Partition:
         """Let what was planned take effect, now that all samples before its offset have been processed.
 
         A champion's alerts go on, their severities by the new cut-offs. Pending forecasts keep the version that made
-        them. What the model remembers of entities and what drifted belong to the version before: both begin anew. The
-        correction of its intervals goes on if it ran beside the champion before.
+        them. What drifted belongs to the version before and begins anew. So do what the model remembers of entities and
+        the correction of its intervals, unless it ran beside the champion before: then it brings both.
 
         Returns
         -------
@@ -148,15 +149,26 @@ class Partition:
             return Swap(activation.base, before, activation.version, activation.offset, activation.arm), outputs
         if model is None:
             raise RuntimeError(f"{activation} names no version of a champion")
-        before, self.models[model.name] = self.models[model.name].version, model
+        replaced, self.models[model.name] = self.models[model.name], model
         self.alerts[model.name].cutoffs = model.severity
         self.drift[model.name] = drift_monitor(self.stream, model, self.number)
-        states = {**self.states, model.name: self._early.pop(activation, None) or model_state(model)}
+        early, begin = self._early.pop(activation, None) or model_state(model), activation.offset
+        contender = self.contenders.of(model)
+        if contender is not None:
+            begin = contender.since
+            if contender.memory is not None:
+                contender.memory.absorb(early)
+                early, contender.memory = contender.memory, model_state(model)
+            if contender.forecasts is not None:
+                self.forecasts[model.name].correction.load(contender.forecasts.correction.state())
+        if model.name in self.states:
+            since = self._remembers.get(replaced.name, self._since.get(replaced.name, 0))
+            self.contenders.leave(replaced, self.states[replaced.name], since, activation.offset)
+        self._remembers[model.name] = begin
+        states = {**self.states, model.name: early}
         self.states = {name: states[name] for name, m in self.models.items() if m.state_size}  # in the models' order
-        if (correction := self.contenders.correction_of(model)) is not None:
-            self.forecasts[model.name].correction.load(correction)
         self.fit()
-        return Swap(model.name, before, model.version, activation.offset), []
+        return Swap(model.name, replaced.version, model.version, activation.offset), []
 
     def served(self, name: str, arm: str, slots: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Return of which slots the verdicts of an arm go out, bool of the shape of `slots`; None: of all."""
@@ -169,21 +181,31 @@ class Partition:
         challenged = split(slots, self.windows.entity_of)
         return challenged if arm == "challenger" else ~challenged
 
-    def _parts_at(self, applied: int) -> dict[str, SlotPart]:
+    @property
+    def _since(self) -> dict[str, int]:
+        """Offset from which on each champion has scored."""
+        return {name: a.offset for name, a in active(self.schedule, self.position or 0).items() if a.arm == "champion"}
+
+    def _parts_at(self, applied: int) -> list[tuple[str, SlotPart]]:
         """Return where the parts of an entity belong whose newest sample has an offset.
 
         After a crash an entity can be ahead of the partition's position. What a model remembers of it then belongs to
         the version that scored that sample; if that version has been replaced since, it belongs nowhere. So does all
         that a contender has of the entity.
         """
-        begun = active(self.schedule, self.position or 0)
-        states = {name: s for name, s in self.states.items() if name not in begun or begun[name].offset <= applied}
+        since = self._since | self._remembers
+        states = {name: s for name, s in self.states.items() if since.get(name, 0) <= applied}
+        found: list[tuple[str, SlotPart]] = [(memory_name(self.models[name]), part) for name, part in states.items()]
         for activation in self.coming:
             if activation.offset <= applied:
                 states.pop(activation.model, None)
                 if activation in self._early:
                     states[activation.model] = self._early[activation]
-        return self._named(states) | self.contenders.parts_at(applied, begun)
+        return [*found, *self._named(states).items(), *self.contenders.parts_at(applied)]
+
+    def _version(self, name: str) -> int | None:
+        model = self.models.get(name)
+        return None if model is None else model.version
 
     # --- entities and state -----------------------------------------------------------------------------
 
@@ -210,6 +232,7 @@ class Partition:
             ahead=self.ahead,
             begin=self.begin,
             contenders=self.contenders.state(),
+            remembers=dict(self._remembers),
         )
 
     def restore(self, record: PartitionRecord | None, snapshots: Mapping[str, EntitySnapshot]) -> list[str]:
@@ -239,6 +262,7 @@ class Partition:
                 if name in record.accuracy and (said := tracker.load_state(record.accuracy[name])):
                     self.notes.append(said)
             self.notes += self.contenders.load(record.contenders)
+            self._remembers = {n: at for n, at in record.remembers.items() if record.models.get(n) == self._version(n)}
         position = self.position or 0
         expired = [e for e, s in snapshots.items() if s.state.last_ts <= silent_since and s.state.applied < position]
         gone = frozenset(expired)
@@ -247,7 +271,7 @@ class Partition:
         self.fit()
         for slot, snapshot in zip(slots.tolist(), left.values(), strict=True):
             kept = {name: plain for name, plain in snapshot.parts.items() if plain is not None}
-            for name, part in self._parts_at(snapshot.state.applied).items() if kept else ():
+            for name, part in self._parts_at(snapshot.state.applied) if kept else ():
                 if name in kept:
                     part.load(slot, kept[name])
         return expired

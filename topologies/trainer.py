@@ -137,34 +137,43 @@ class Trainer:
             if version is None or version == arms.champion:
                 continue
             if self.knowledge.began(stream.name, binding.name, version, arms.champion) is None:
+                if word == "shadowed" and self._to_guard(stream, binding, arms):
+                    continue  # it ran beside another champion
                 await self._tell(
                     stream, binding, Verdict(word, version, arms.champion, "somebody has put it there", {})
                 )
                 made += 1
         return made
 
-    async def _guard(self, stream: StreamDefinition, binding: ModelBinding, arms: Arms) -> bool:
-        """Let the champion before run as shadow, if nothing else does and nothing is known of the two yet."""
+    def _to_guard(self, stream: StreamDefinition, binding: ModelBinding, arms: Arms) -> bool:
+        """Whether the champion before is to run beside the champion: nothing is known of the two yet."""
         last = arms.last_good
-        if binding.task != "forecast" or (arms.challenger, arms.shadow) != (None, None):
+        if binding.task != "forecast" or last is None or last in (arms.champion, arms.challenger, arms.shadow):
             return False
-        if (
-            last is None
-            or last == arms.champion
-            or self.knowledge.ended(stream.name, binding.name, last, arms.champion)
-        ):
+        return not self.knowledge.ended(stream.name, binding.name, last, arms.champion)
+
+    async def _guard(self, stream: StreamDefinition, binding: ModelBinding, arms: Arms) -> bool:
+        """Let the champion before run as shadow, in the place of one that ran beside another champion."""
+        shadow_ = arms.shadow
+        if arms.challenger is not None or not self._to_guard(stream, binding, arms):
             return False
-        verdict = Verdict("shadowed", last, arms.champion, "the champion before: it comes back if it was better", {})
-        await self._carry_out(stream, binding, arms, verdict)
+        if shadow_ is not None and self.knowledge.began(stream.name, binding.name, shadow_, arms.champion) is not None:
+            return False
+        await self._carry_out(stream, binding, arms, _guarding(arms.last_good or 0, arms.champion))
         return True
 
     async def _carry_out(self, stream: StreamDefinition, binding: ModelBinding, arms: Arms, verdict: Verdict) -> None:
         await self._tell(stream, binding, verdict)
         name, version, reason = binding.name, verdict.version, verdict.reason
+        guarded = verdict.word == "promoted" and binding.task == "forecast"
+        if guarded:  # both at once: what the champion before remembers of entities goes on then
+            await self._tell(stream, binding, _guarding(arms.champion, version))
 
         def move() -> None:
             if verdict.word == "promoted":
                 promote(self.repository, name, version, stream, by=BY, reason=reason)
+                if guarded:
+                    shadow(self.repository, name, arms.champion, stream, by=BY, reason="it comes back if it was better")
             elif verdict.word == "rolled_back":
                 rollback(self.repository, name, stream, by=BY, reason=reason)
             elif verdict.word == "challenged":
@@ -238,6 +247,10 @@ class Trainer:
         if not found.champion and self.leads():
             verdict = Verdict("shadowed", found.version, champion, f"a candidate, trained by {reason}", {})
             await self._carry_out(stream, binding, arms, verdict)
+
+
+def _guarding(version: int, champion: int) -> Verdict:
+    return Verdict("shadowed", version, champion, "the champion before: it comes back if it was better", {})
 
 
 def numbers_of(found: Retrained) -> dict[str, float | None]:

@@ -58,7 +58,7 @@ def train_recent(
     for binding in bindings:
         words = ["dwcp-stream", "train", stream.name, "--model", binding.name, "--seed", str(given.get("seed", 0))]
         words += ["--epochs", str(given["epochs"])] if given.get("epochs") else []
-        command = shlex.join([*words, "--recent", f"{seconds:g}s", "--source", source])
+        command = shlex.join([*words, "--recent", f"{seconds:.15g}s", "--source", source])
         with progress(binding.name, total=1.0) as advance:
             found = retrain(
                 settings, stream, binding, table, alerts, feedback,

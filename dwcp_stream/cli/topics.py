@@ -66,10 +66,11 @@ Examples:
 @click.option(
     "--for",
     "role",
-    type=click.Choice(["worker", "sender", "operator"]),
+    type=click.Choice(["worker", "sender", "operator", "archiver"]),
     default="worker",
     show_default=True,
-    help="worker: `worker STREAM`; sender: `replay` and agents; operator: `topics create`, `topics list`, `doctor`.",
+    help="worker: `worker STREAM`; sender: `replay` and agents; operator: `topics create`, `topics list`, `doctor`;"
+    " archiver: `archive STREAM`.",
 )
 @settings_option
 @json_option
@@ -79,8 +80,9 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
     They follow from the catalogue and the settings (topics.prefix, app_id), and are for an administrator to run; add
     `--command-config FILE` with the administrator's login. An operator needs those of every stream. Reads no broker.
     """
+    from dwcp_stream.kafka.archiver import archive_group
     from dwcp_stream.kafka.catalogue import topic_name
-    from dwcp_stream.kafka.rights import commands, operator_rights, sender_rights, worker_rights
+    from dwcp_stream.kafka.rights import archiver_rights, commands, operator_rights, sender_rights, worker_rights
     from dwcp_stream.loading import find_stream
     from topologies.names import app_id, changelog_topic, journal_topic
 
@@ -90,6 +92,8 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
     source, state = topic_name(prefix, definition.topic), changelog_topic(settings, definition)
     if role == "sender":
         rights = sender_rights(source)
+    elif role == "archiver":
+        rights = archiver_rights(source, archive_group(settings, definition))
     elif role == "operator":
         rights = operator_rights(source, state, prefix)
     else:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 from dwcp_stream.history.comparison import Comparison
-from dwcp_stream.history.detection import judge_alarms, labelled_rows
+from dwcp_stream.history.detection import judge_alarms, judge_hearing, labelled_rows
 from dwcp_stream.history.forecasting import judge_forecasts
+from dwcp_stream.history.made_up import make_up
 from dwcp_stream.history.training_set import TrainingSet
 from dwcp_stream.history.trial_run import TrialRun, trial_run
 from dwcp_stream.scoring import Model
@@ -48,7 +49,11 @@ def compare(
     progress
         Called with the share done.
     """
-    total = max(len(data.holdout) * (1 if champion is None else 2), 1)
+    made_up = None
+    if candidate.task != "forecast" and champion is not None:
+        made_up = make_up(stream, data.holdout, data.label)
+    tables = [data.holdout, *([] if made_up is None else [made_up.table])]
+    total = max(sum(map(len, tables)) * (1 if champion is None else 2), 1)
     done = 0
 
     def advance(samples: int) -> None:
@@ -56,8 +61,11 @@ def compare(
         done += samples
         progress(min(done / total, 1.0))
 
-    own = trial_run(candidate, stream, data.holdout, advance)
-    its = None if champion is None else trial_run(champion, stream, data.holdout, advance)
+    own, *troubled = [trial_run(candidate, stream, table, advance) for table in tables]
+    its = None
+    if champion is not None:
+        its, *others = [trial_run(champion, stream, table, advance) for table in tables]
+        troubled += others
     ts = data.holdout[stream.time].to_numpy()
     said = Comparison(
         task=candidate.task,
@@ -68,8 +76,11 @@ def compare(
         reasons=tuple(_broken(own, its)),
     )
     if candidate.task == "forecast":
-        return judge_forecasts(said, own, its, data.holdout, margin)
-    return judge_alarms(said, own, its, labelled_rows(stream, data), margin)
+        said = judge_forecasts(said, own, its, data.holdout, margin)
+    said = judge_alarms(said, own, its, labelled_rows(stream, data), margin)
+    if made_up is not None:
+        said = judge_hearing(said, made_up.pieces, *(made_up.found(run) for run in troubled))
+    return said
 
 
 def _broken(own: TrialRun, its: TrialRun | None) -> list[str]:

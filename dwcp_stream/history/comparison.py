@@ -1,5 +1,6 @@
 """What a comparison of a candidate with the champion says, as plain numbers for reports and messages."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -81,8 +82,10 @@ class Comparison:
     troubles, prevalence
         Stretches of known trouble, and its share of the windows whose label is known: the average precision of a score
         that knows nothing.
+    made_up, made_up_found, champion_made_up_found
+        Pieces of trouble that were made up, and those at which a score is over the threshold; 0 if none were made.
     alarms, champion_alarms
-        Anomalies and incidents; None for forecasts, or without a champion.
+        None without a champion.
     """
 
     task: str
@@ -96,6 +99,9 @@ class Comparison:
     forecasts: tuple[ForecastLine, ...] = ()
     troubles: int = 0
     prevalence: float = float("nan")
+    made_up: int = 0
+    made_up_found: int = 0
+    champion_made_up_found: int = 0
     alarms: Alarms | None = None
     champion_alarms: Alarms | None = None
 
@@ -136,7 +142,16 @@ class Comparison:
                 said.append(
                     f"The {name}: {alarms.alerts} alerts in {alarms.entity_days:.2f} entity-days, firing at "
                     f"{alarms.firing:.2%} of its windows outside known trouble; {alarms.found} of {self.troubles} "
-                    f"known troubles found; average precision {alarms.average_precision:.3f} where chance has "
-                    f"{self.prevalence:.3f}."
+                    f"known troubles found; average precision "
+                    f"{_number(alarms.average_precision)} where chance has {_number(self.prevalence)}."
                 )
+        if self.made_up:
+            said.append(
+                f"Of {self.made_up} made-up troubles the candidate finds {self.made_up_found}, the champion "
+                f"{self.champion_made_up_found}."
+            )
         return "\n\n".join(said)
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

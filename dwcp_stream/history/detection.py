@@ -29,7 +29,10 @@ LEAST_FIRING: Final = 0.01
 One that is always in alarm raises few alerts, so that counting these is not enough.
 """
 LOST: Final = 0.2
-"""Share of the troubles found by the champion that a candidate may miss, rounded down: none of the first four."""
+"""Share of the troubles found by the champion that a candidate may miss.
+
+Rounded down for known ones, so none of the first four; rounded up for made-up ones, which detectors see differently.
+"""
 DAY: Final = 86_400.0
 
 
@@ -54,7 +57,11 @@ def labelled_rows(stream: StreamDefinition, data: TrainingSet) -> pl.DataFrame:
 
 
 def judge_alarms(
-    said: Comparison, own: TrialRun, its: TrialRun | None, rows: pl.DataFrame, margin: float
+    said: Comparison,
+    own: TrialRun,
+    its: TrialRun | None,
+    rows: pl.DataFrame,
+    margin: float,
 ) -> Comparison:
     """Add the alarms of both, and what speaks against the candidate.
 
@@ -73,11 +80,10 @@ def judge_alarms(
     champions = None if its is None else count_alarms(its, rows)
     prevalence = _prevalence(own, rows)
     reasons = [*said.reasons, *_lost(alarms, champions)]
-    ranked = said.task == "incident" and not math.isnan(alarms.average_precision)
-    if ranked:
-        reasons += _ranks(alarms, champions, prevalence, margin)
-    if champions is not None or not ranked:
+    if champions is not None:
         reasons += _too_many(alarms, champions)
+    if said.task == "incident":
+        reasons += _ranks(alarms, champions, prevalence, margin)
     return said.judged(
         reasons,
         troubles=rows["trouble"].drop_nulls().n_unique(),
@@ -85,6 +91,14 @@ def judge_alarms(
         alarms=alarms,
         champion_alarms=champions,
     )
+
+
+def judge_hearing(said: Comparison, pieces: int, own: int, its: int) -> Comparison:
+    """Add how many pieces of made-up trouble candidate and champion find, and whether the candidate has gone deaf."""
+    reasons = list(said.reasons)
+    if own < its - math.ceil(LOST * its):
+        reasons.append(f"it finds {own} of {pieces} made-up troubles where the champion finds {its}")
+    return said.judged(reasons, made_up=pieces, made_up_found=own, champion_made_up_found=its)
 
 
 def count_alarms(run: TrialRun, rows: pl.DataFrame) -> Alarms:
@@ -113,29 +127,28 @@ def _prevalence(run: TrialRun, rows: pl.DataFrame) -> float:
     return float((known == 1.0).sum()) / len(known) if len(known) else math.nan
 
 
-def _too_many(own: Alarms, its: Alarms | None) -> list[str]:
+def _too_many(own: Alarms, its: Alarms) -> list[str]:
     """Say whether it raises more alarms than may be; what it finds of known troubles is none of them."""
-    alerts, firing = (0, 0.0) if its is None else (its.alerts, its.firing)
-    allowed = max(MULTIPLE * max(alerts, ALERTS_PER_DAY * own.entity_days), LEAST_ALERTS) + own.found
-    share = max(MULTIPLE * firing, LEAST_FIRING)
-    beside = "without a champion" if its is None else f"beside the champion's {alerts}"
+    allowed = max(MULTIPLE * max(its.alerts, ALERTS_PER_DAY * own.entity_days), LEAST_ALERTS) + own.found
+    share = max(MULTIPLE * its.firing, LEAST_FIRING)
     reasons = []
     if own.alerts > allowed:
-        reasons.append(f"it raises {own.alerts} alerts {beside}: more than {allowed:.0f}")
+        reasons.append(f"it raises {own.alerts} alerts beside the champion's {its.alerts}: more than {allowed:.0f}")
     if own.firing > share:
         reasons.append(f"it fires at {own.firing:.2%} of its windows outside known trouble: more than {share:.2%}")
     return reasons
 
 
 def _lost(own: Alarms, its: Alarms | None) -> list[str]:
-    found = 0 if its is None else its.found
-    if own.found < found - math.floor(LOST * found):
-        return [f"it finds {own.found} of the known troubles where the champion finds {found}"]
+    if its is not None and own.found < its.found - math.floor(LOST * its.found):
+        return [f"it finds {own.found} of the known troubles where the champion finds {its.found}"]
     return []
 
 
 def _ranks(own: Alarms, its: Alarms | None, prevalence: float, margin: float) -> list[str]:
     precision = own.average_precision
+    if math.isnan(precision):
+        return [] if its is not None else ["the hold-out has no known trouble beside quiet time to judge it by"]
     if its is None:
         chance = f"no more than {prevalence:.3f} by chance"
         return [] if precision > prevalence else [f"its average precision is {precision:.3f}: {chance}"]

@@ -2,19 +2,25 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.events import Alert
-from dwcp_stream.history.episodes import Episode, Rows, episodes
+from dwcp_stream.history.episodes import Episode, Mask, Rows, episodes
 from dwcp_stream.realised.feedback import Feedback
 from dwcp_stream.streams import ModelBinding, StreamDefinition
 
 HOLDOUT: Final = 0.2
+LONGEST: Final = 0.25
+"""Share of the training time that an alert which nobody judged is left out for; what lasts longer is no incident.
+
+When a stream changes for good, alerts fire until the model has learnt it: if all that were left out, it never could.
+"""
 LABEL: Final = "label"
 
 
@@ -65,6 +71,7 @@ def training_set(
 
     An alert that somebody judged false is quiet time. One judged true, and what was said to be missed, is trouble. Of
     one that nobody judged nothing is known, nor of the time shortly before an alert: trouble begins before it is seen.
+    Where such an alert goes on and on, the stream has changed: only its beginning is left out, see `LONGEST`.
 
     Parameters
     ----------
@@ -96,11 +103,12 @@ def training_set(
     cut = last - holdout * (last - first)
     span = window_seconds(stream, table) if before is None else before
     found = episodes(stream.name, alerts, feedback, span)
-    quiet_not, label = _marks(Rows(stream, table), found, span)
+    rows = Rows(stream, table)
+    label = _labels(rows, found, span)
     name = binding.label or LABEL
     marked = table.with_columns(pl.Series(name, label, dtype=pl.Float64, nan_to_null=True))
     early = ts < cut
-    keep = early if binding.task == "incident" else early & ~quiet_not
+    keep = early if binding.task == "incident" else early & ~_disturbed(rows, found, span, LONGEST * (cut - first))
     train = marked.filter(pl.Series(keep))
     return TrainingSet(
         train=train if binding.task == "incident" else train.drop(name),
@@ -127,13 +135,22 @@ def window_seconds(stream: StreamDefinition, table: pl.DataFrame) -> float:
     return stream.window * (median if isinstance(median, float) else 0.0)
 
 
-def _marks(rows: Rows, found: list[Episode], span: float) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows [N] are no quiet time, and the label of each: NaN where nobody knows."""
+def _disturbed(rows: Rows, found: list[Episode], span: float, longest: float) -> Mask:
+    """Return which rows [N] are no quiet time to learn from."""
+    told = [
+        replace(episode, ends=min(episode.ends, episode.starts + longest)) if episode.said == "unjudged" else episode
+        for episode in found
+        if episode.said != "false"
+    ]
+    return rows.inside(told, before=span)
+
+
+def _labels(rows: Rows, found: list[Episode], span: float) -> NDArray[np.float64]:
+    """Return the label of each row [N], NaN where nobody knows."""
     trouble = [episode for episode in found if episode.said in ("true", "missed")]
     told = [episode for episode in found if episode.said != "false"]
     missed = [episode for episode in found if episode.said == "missed"]
-    disturbed = rows.inside(told, before=span)
     # nobody says when missed trouble was over
-    label = np.where(disturbed | rows.inside(missed, after=span), np.nan, 0.0)
+    label = np.where(rows.inside(told, before=span) | rows.inside(missed, after=span), np.nan, 0.0)
     label[rows.inside(trouble)] = 1.0
-    return disturbed, label
+    return label

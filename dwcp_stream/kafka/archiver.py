@@ -46,6 +46,11 @@ class Archived:
         return asdict(self)
 
 
+def archive_group(settings: Settings, stream: StreamDefinition) -> str:
+    """Return the consumer group of a stream's archivers."""
+    return f"{settings.app_id}-archive-{stream.name}"
+
+
 class Archiver(ConsumerRebalanceListener):
     """Reads a stream's topic in a group of its own, and writes what it read every so many seconds.
 
@@ -76,11 +81,6 @@ class Archiver(ConsumerRebalanceListener):
         self._pruned: date | None = None
         self._forget()
 
-    @property
-    def group(self) -> str:
-        """The consumer group."""
-        return f"{self.settings.app_id}-archive-{self.stream.name}"
-
     async def run(
         self, stop: asyncio.Event, *, once: bool = False, progress: Callable[[int, int], None] | None = None
     ) -> Archived:
@@ -103,7 +103,7 @@ class Archiver(ConsumerRebalanceListener):
             if topic not in await describe(admin, [topic]):
                 raise BrokerError("does not exist", where=topic, remedy="Run `dwcp-stream topics create`")
         options = {
-            "group_id": self.group,
+            "group_id": archive_group(self.settings, self.stream),
             "auto_offset_reset": "earliest",
             "max_poll_records": self.settings.max_poll_records,
             "session_timeout_ms": int(self.settings.kafka.session_timeout * 1000),

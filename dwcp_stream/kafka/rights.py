@@ -24,7 +24,7 @@ REFUSALS = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, Cluste
 """What aiokafka raises when a right is missing."""
 
 Operation = Literal["Read", "Write", "Create", "Describe", "DescribeConfigs"]
-Role = Literal["worker", "sender", "operator"]
+Role = Literal["worker", "sender", "operator", "archiver"]
 
 CODES: dict[str, int] = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 """Kafka's numbers of the operations (org.apache.kafka.common.acl.AclOperation); a bit mask has bit n for n."""
@@ -79,6 +79,22 @@ def worker_rights(
 def sender_rights(source: str) -> list[Right]:
     """Return what `replay` and every other sender of telemetry needs."""
     return [Right("topic", source, "Write", "the telemetry")]
+
+
+def archiver_rights(source: str, group: str) -> list[Right]:
+    """Return what `archive` needs.
+
+    Parameters
+    ----------
+    source
+        Topic of the stream's telemetry.
+    group
+        The archivers' consumer group.
+    """
+    return [
+        Right("topic", source, "Read", "the telemetry"),
+        Right("group", group, "Read", "membership and committed offsets"),
+    ]
 
 
 def operator_rights(source: str, state: str, prefix: str) -> list[Right]:

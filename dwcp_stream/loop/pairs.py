@@ -145,8 +145,8 @@ class PairedErrors:
         log = self._logs.get((stream, model))
         return dict(log.spans) if log else {}
 
-    def series(self, stream: str, model: str, champion: int, candidate: int) -> Paired:
-        """Return the paired differences of two versions over what is kept and settled.
+    def series(self, stream: str, model: str, champion: int, candidate: int, since: float = -math.inf) -> Paired:
+        """Return the paired differences of two versions over what is kept and settled, of buckets after `since`.
 
         Notes
         -----
@@ -160,7 +160,7 @@ class PairedErrors:
         mine, theirs = log.buckets.get(champion, {}), log.buckets.get(candidate, {})
         newest = self._newest.get(stream, -math.inf)
         kept = [
-            sorted(end for end in buckets if newest - self._longest < end <= newest - self._settle)
+            sorted(end for end in buckets if max(since, newest - self._longest) < end <= newest - self._settle)
             for buckets in (mine, theirs)
         ]
         if not all(kept):

@@ -76,6 +76,12 @@ class ModelState:
         except MISFITS as error:
             raise StateError(f"not the state of a model: {error}", where="state") from error
 
+    def absorb(self, other: "ModelState") -> None:
+        """Take over what another holds of the same version; what it knows nothing of stays."""
+        self.resize(len(other._states))
+        known = np.flatnonzero(~np.isnan(other._states).all(axis=1))
+        self._states[known] = other._states[known]
+
     def read(self, slots: I64) -> F32:
         """Return the states of these slots, [n, S], for `Model.score`."""
         return self._states[slots]

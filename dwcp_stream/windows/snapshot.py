@@ -55,6 +55,9 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
         rebuild begins there.
     contenders
         Plain state of what runs beside the champions, by line.
+    remembers
+        Source offset from which on what a champion remembers of entities is its own version's, by model, where that is
+        before `since`: it ran beside the champion before.
     """
 
     version: int = PARTITION_VERSION
@@ -68,6 +71,7 @@ class PartitionRecord(msgspec.Struct, kw_only=True, array_like=True):
     ahead: tuple[int, float] = (0, math.inf)
     begin: int = 0
     contenders: dict[str, Any] = {}
+    remembers: dict[str, int] = {}
 
 
 class _Head(msgspec.Struct, array_like=True):

@@ -196,6 +196,7 @@ async def test_the_archive_holds_what_was_sent_and_reads_on_where_it_was(
     same(part, table.filter(pl.col("ts").is_between(begin + 200, begin + 400)))
 
 
+@pytest.mark.slow
 async def test_an_archiver_that_is_killed_loses_nothing_and_doubles_nothing(
     settings: Settings, stream: StreamDefinition, tmp_path: Path
 ) -> None:

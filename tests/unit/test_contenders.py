@@ -142,7 +142,18 @@ def test_what_a_contender_leaves_is_told_at_its_end(site):
     assert (end.arm, end.before, end.version, end.offset) == ("shadow", 2, NOTHING, ends)
 
 
-PLAN = ((50, SHADOW, 3), (200, CHALLENGER, 2), (400, SHARE, 50), (1500, CHAMPION, 3), (1500, SHADOW, NOTHING))
+PLANS = (
+    ((50, SHADOW, 3), (200, CHALLENGER, 2), (400, SHARE, 50), (1500, CHAMPION, 3), (1500, SHADOW, NOTHING)),
+    (
+        *((50, SHADOW, 3), (250, CHALLENGER, 3), (250, SHADOW, NOTHING), (400, SHARE, 50), (1500, CHAMPION, 3)),
+        *((1500, CHALLENGER, NOTHING), (1500, SHARE, NOTHING), (1500, SHADOW, 1), (1800, SHADOW, NOTHING)),
+    ),
+    (
+        *((300, CHAMPION, 3), (1200, CHAMPION, 1), (1200, SHADOW, 3)),
+        *((1800, CHALLENGER, 3), (1800, SHADOW, NOTHING), (1800, SHARE, 60)),
+    ),
+)
+PLAN_NAMES = ["two contenders", "one that rises", "one that falls"]
 
 
 def state_of(pipeline):
@@ -152,31 +163,33 @@ def state_of(pipeline):
     return dict(copy.snapshots()), copy.record()
 
 
+@pytest.mark.parametrize("plan", PLANS, ids=PLAN_NAMES)
 @settings(max_examples=15)
-@given(st.data())
-def test_arms_do_not_depend_on_how_the_log_is_cut(site, data):
+@given(data=st.data())
+def test_arms_do_not_depend_on_how_the_log_is_cut(site, plan, data):
     found = rows(6, 400)
-    whole = planned(site, *PLAN)
+    whole = planned(site, *plan)
     wanted = run(whole, found)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(found) - 1), max_size=8)))
-    pieces = planned(site, *PLAN)
+    pieces = planned(site, *plan)
     got = run(pieces, found, cuts)
     assert sorted(a["id"] for a in alerts_of(got)) == sorted(a["id"] for a in alerts_of(wanted))
     assert pairs_of(got) == pairs_of(wanted)
     assert state_of(pieces) == state_of(whole)
 
 
+@pytest.mark.parametrize("plan", PLANS, ids=PLAN_NAMES)
 @settings(max_examples=25)
-@given(st.data())
-def test_a_crash_changes_no_arm(site, data):
+@given(data=st.data())
+def test_a_crash_changes_no_arm(site, plan, data):
     """Whatever had been written when it crashed: alerts have the ids and versions of an undisturbed run."""
     stream, models = site
     found = rows(6, 400)
-    whole = planned(site, *PLAN)
+    whole = planned(site, *plan)
     wanted = {(a["id"], a["model_version"]) for a in alerts_of(run(whole, found))}
     saved = data.draw(st.integers(1, len(found) - 1))
     crash = data.draw(st.integers(saved, len(found)))
-    first = planned(site, *PLAN)
+    first = planned(site, *plan)
     seen = alerts_of([first.process(chunk_of(found, 0, saved))])
     copy = first.copy(0)
     snapshots, record = dict(copy.snapshots()), decode_partition_record(copy.record())
@@ -190,6 +203,34 @@ def test_a_crash_changes_no_arm(site, data):
     seen += alerts_of([second.process(chunk_of(found, saved, len(found)))])
     assert {(a["id"], a["model_version"]) for a in seen} == wanted
     assert state_of(second)[0] == state_of(whole)[0]
+
+
+def test_what_a_version_remembers_rises_and_falls_with_it(site):
+    found = rows(6, 400)
+    alone = Pipeline(site[0], [site[1][3]])
+    run(alone, found)
+    wanted = memory_of(alone, alone.partitions[0].states[probe.MODEL])
+    assert all(np.isfinite(value) for value in wanted.values())
+    rise = (
+        (1, SHADOW, 3),
+        (500, CHALLENGER, 3),
+        (500, SHADOW, NOTHING),
+        (900, CHAMPION, 3),
+        (900, CHALLENGER, NOTHING),
+    )
+    risen = planned(site, *rise)
+    run(risen, found)
+    assert memory_of(risen, risen.partitions[0].states[probe.MODEL]) == wanted
+    fallen = planned(site, *rise, (1400, CHAMPION, 1), (1400, SHADOW, 3))
+    run(fallen, found)
+    assert memory_of(fallen, fallen.partitions[0].contenders.by_line[SHADOW].memory) == wanted
+
+
+def memory_of(pipeline, memory):
+    return {
+        entity: float(memory.read(np.array([slot]))[0, 0])
+        for entity, slot in pipeline.partitions[0].windows.slots.items()
+    }
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, unique=True), st.integers(0, 100))

@@ -9,11 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from dwcp_stream.events import Alert, rfc3339
 from dwcp_stream.history.retrain import Retrained, retrain
 from dwcp_stream.registry import ModelRepository
-from tests.unit.history_cases import FORECAST, history, sites
+from tests.unit.history_cases import ANOMALY, FORECAST, INCIDENT, alert, history, judged, missed, sites
 
 DAYS = 30
+DAY = 86_400.0
 
 
 def attempt(folder: Path, model: str, table: pl.DataFrame, **given: Any) -> Retrained:
@@ -36,6 +38,20 @@ def spoilt(table: pl.DataFrame, how: str) -> pl.DataFrame:
     }
     load[early] = changed[how]()
     return table.with_columns(load=load)
+
+
+def with_faults(table: pl.DataFrame) -> tuple[pl.DataFrame, list[Alert]]:
+    """Make the load of each site three times as large for six hours of every third day; and the alerts of that."""
+    rng = np.random.default_rng(3)
+    alerts = []
+    begins, load = float(table["ts"].min()), pl.col("load")  # type: ignore[arg-type]
+    for site in table["site"].unique().sort():
+        for day in range(2, DAYS - 1, 3):
+            start = begins + day * DAY + 3600 * float(rng.integers(0, 20))
+            alerts.append(alert(site, start, start + 6 * 3600, stream="sites"))
+            inside = (pl.col("site") == site) & pl.col("ts").is_between(start, start + 6 * 3600)
+            load = pl.when(inside).then(3 * pl.col("load")).otherwise(load)
+    return table.with_columns(load.alias("load")), alerts
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +95,48 @@ def test_a_candidate_of_spoilt_data_is_refused(served: Path, how: str):
     assert found.reasons
     assert ModelRepository(served / "models").versions("sites-any") == before
     assert ModelRepository(served / "models").aliases("sites-any") == {"champion": 1}
+
+
+def test_a_detector_of_spoilt_data_is_refused(tmp_path: Path):
+    first = attempt(tmp_path, ANOMALY, history(DAYS, seed=2))
+    assert first.version == 1
+    assert first.comparison is not None
+    assert first.comparison.champion == 0  # the detector that needs no training
+    again = attempt(tmp_path, ANOMALY, history(DAYS, seed=2))
+    assert again.version == 2
+    assert again.comparison is not None
+    assert again.comparison.made_up_found == again.comparison.made_up == 9
+    deaf = attempt(tmp_path, ANOMALY, spoilt(history(DAYS, seed=2), "scaled"))
+    assert deaf.version is None
+    assert "made-up troubles" in deaf.reasons[0]
+    for how in ("shuffled", "constant"):
+        noisy = attempt(tmp_path, ANOMALY, spoilt(history(DAYS, seed=2), how))
+        assert noisy.version is None
+        assert "it fires at" in noisy.reasons[0]
+    assert ModelRepository(tmp_path / "models").versions("sites-odd") == [1, 2]
+
+
+def test_an_incident_model_learns_from_what_was_judged_and_wrong_labels_are_refused(tmp_path: Path):
+    table, alerts = with_faults(history(DAYS, seed=3))
+    said = [judged("true", about) for about in alerts]
+    first = attempt(tmp_path, INCIDENT, table, alerts=alerts, feedback=said)
+    assert first.version == 1
+    assert first.comparison is not None
+    assert first.comparison.alarms is not None
+    assert first.comparison.alarms.average_precision > 0.9 > first.comparison.prevalence
+    assert first.data["alerts"]["true"] == len(alerts)
+    begins = float(table["ts"].min())  # type: ignore[arg-type]
+    wrong = [judged("false" if about.starts_at < rfc3339(begins + 24 * DAY) else "true", about) for about in alerts]
+    wrong += [missed(f"s{i % 3}", begins + DAY * (0.5 + 0.9 * i), stream="sites") for i in range(24)]
+    second = attempt(tmp_path, INCIDENT, table, alerts=alerts, feedback=wrong)
+    assert second.version is None
+    assert any("average precision" in reason for reason in second.reasons)
+
+
+def test_an_incident_model_without_judged_alerts_is_not_published(tmp_path: Path):
+    found = attempt(tmp_path, INCIDENT, history(DAYS))
+    assert found.version is None
+    assert "0 rows in an incident" in found.reasons[0]
 
 
 def test_too_little_data_is_a_reason(tmp_path: Path):

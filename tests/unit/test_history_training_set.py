@@ -40,11 +40,22 @@ def test_rows_in_and_shortly_before_alerts_are_left_out():
 
 
 def test_an_alert_that_still_fires_leaves_out_the_rest():
-    data = training_set(STREAM, binding(), rows(), [alert("b", T0 + 50)], [])
-    assert left(data.train, "b") == list(range(45))
+    data = training_set(STREAM, binding(), rows(), [alert("b", T0 + 65)], [])
+    assert left(data.train, "b") == list(range(60))
     assert left(data.holdout, "b") == list(range(80, 100))  # what is compared on is all there is
     assert data.holdout.filter(pl.col("id") == "b")["label"].null_count() == 20
     assert data.holdout.filter(pl.col("id") == "a")["label"].to_list() == [0.0] * 20
+
+
+def test_an_alert_that_nobody_judged_and_that_never_ends_is_a_change_to_learn_from():
+    about = alert("b", T0 + 20)
+    assert left(training_set(STREAM, binding(), rows(), [about], []).train, "b") == [*range(15), *range(40, 80)]
+    judged_true = training_set(STREAM, binding(), rows(), [about], [judged("true", about)])
+    assert left(judged_true.train, "b") == list(range(15))
+    labelled = training_set(STREAM, binding("incident"), rows(), [about], [])
+    assert labelled.train.filter(pl.col("id") == "b")["label"].null_count() == 65
+    long_ago = alert("a", T0 - 1000)
+    assert training_set(STREAM, binding(), rows(), [long_ago], []).left_out == 0
 
 
 def test_a_false_alarm_is_quiet_time_and_the_newest_judgement_counts():

@@ -71,6 +71,13 @@ def test_the_command_follows_the_settings(monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines() == result["commands"]
 
 
+def test_an_archiver_reads_the_telemetry_in_a_group_of_its_own_and_writes_nothing(monkeypatch, capsys):
+    monkeypatch.setenv("DWCP_APP_ID", "blue")
+    assert run(["topics", "acls", "node", "--principal", "User:a", "--for", "archiver", "--json"]) == 0
+    rights = {(r["operation"], r["resource"], r["name"]) for r in json.loads(capsys.readouterr().out)["rights"]}
+    assert rights == {("Read", "topic", "dwcp.telemetry.node"), ("Read", "group", "blue-archive-node")}
+
+
 @pytest.mark.parametrize("principal", ["node", "User:", ":node"])
 def test_a_principal_has_a_type_and_a_name(capsys, principal):
     assert run(["topics", "acls", "node", "--principal", principal]) == 2

@@ -154,9 +154,7 @@ async def test_from_a_drift_to_another_champion(world):
     promoted = await until(world, "promoted")
     assert promoted.champion == 2
     assert promoted.numbers["lower"] > 0
-    assert world.repository.aliases(MODEL) == {"champion": 2, "last_good": 1}
-
-    await until(world, "shadowed")
+    assert world.words()[-2:] == [("promoted", 2), ("shadowed", 1)]
     assert world.repository.aliases(MODEL) == {"champion": 2, "shadow": 1, "last_good": 1}
     await until(world, "dropped")
     assert world.repository.aliases(MODEL) == {"champion": 2, "last_good": 1}
@@ -181,6 +179,19 @@ async def test_a_bad_version_that_somebody_promotes_is_rolled_back(world):
     for _ in range(20):
         world.live()
         assert await world.trainer.look() == 0
+
+
+async def test_the_champion_before_takes_the_place_of_one_that_ran_beside_another(world):
+    world.live(20)
+    for _ in range(3):
+        world.publish()
+    world.errors |= {2: 1.0, 3: 1.0, 4: 3.0}
+    move_aliases(world.repository.root, MODEL, {"champion": 3, "shadow": 2, "last_good": 1})
+    await until(world, "shadowed")
+    promote(world.repository, MODEL, 4, by="mallory")
+    said = await until(world, "shadowed")
+    assert (said.version, said.champion) == (3, 4)
+    assert (await until(world, "rolled_back")).champion == 3
 
 
 async def test_a_candidate_that_is_no_better_is_dropped_after_its_time(world):
