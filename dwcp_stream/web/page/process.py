@@ -144,7 +144,10 @@ class Page:
     async def _ask(self) -> None:
         while True:
             begun = time.monotonic()
-            for stream, said in (await self._workers.ask()).items():
+            answers = await self._workers.ask()
+            if "" not in answers:  # every address has said by now which stream it is
+                self._answers.pop("", None)
+            for stream, said in answers.items():
                 before = self._answers.get(stream)
                 if not said.lists and before is not None:
                     said.lists, said.numbers = before.lists, before.numbers  # the last that is known
