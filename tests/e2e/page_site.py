@@ -1,7 +1,4 @@
-"""A site for the live page: a worker for nodes and one for links on real Kafka, simulated telemetry, and the page.
-
-As a program it stays until Ctrl-C, for looking at: `python -m tests.e2e.page_site DIR` (on the embedded broker).
-"""
+"""A site for the live page: a worker for nodes and one for links on real Kafka, simulated telemetry, and the page."""
 
 from __future__ import annotations
 
@@ -22,7 +19,6 @@ from aiokafka import AIOKafkaProducer
 
 from dwcp_stream.kafka.catalogue import catalogue, topic_name
 from dwcp_stream.kafka.clients import producer_client
-from dwcp_stream.kafka.embedded import EmbeddedBroker
 from dwcp_stream.kafka.topics import admin_client, create_topics
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition, load_streams
@@ -76,8 +72,8 @@ class PageSite:
         names = sorted(self.streams)
         for name in STREAMS:
             self._start(name, ["worker", name], DWCP_HTTP__PORT=str(self.ports[name] - names.index(name)))
-        workers = ",".join(f'"http://127.0.0.1:{self.ports[name]}"' for name in STREAMS)
-        self._start("page", ["page"], DWCP_PAGE__PORT=str(self.ports["page"]), DWCP_PAGE__WORKERS=f"[{workers}]")
+        workers = ",".join(f"http://127.0.0.1:{self.ports[name]}" for name in STREAMS)
+        self._start("page", ["page"], DWCP_PAGE__PORT=str(self.ports["page"]), DWCP_PAGE__WORKERS=workers)
         for name in STREAMS:
             await wait_until(lambda name=name: self._ready(name), self.logs, 120, every=0.2)
         return self
@@ -149,17 +145,3 @@ class PageSite:
         values = {f.name: row.get(f.name) for f in stream.fields}
         key, value = encode_sample(stream, {part: row.get(part) for part in stream.entity}, ts, values)
         await self.producer.send(topic_name(self.prefix, stream.topic), value, key=key)
-
-
-async def _stay(directory: Path) -> None:
-    broker = EmbeddedBroker(log_file=directory / "broker.txt")
-    await broker.start()
-    async with PageSite(broker.bootstrap, directory, nodes=160, links=60) as site:
-        print(site.url, flush=True)  # noqa: T201
-        while True:
-            await asyncio.sleep(1)
-            await site.step(faulty=[3, 17] if site.minute % 20 > 12 else [])
-
-
-if __name__ == "__main__":
-    asyncio.run(_stay(Path(sys.argv[1])))

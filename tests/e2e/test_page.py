@@ -1,16 +1,13 @@
 """The live page as people see it: Chromium, real workers and real Kafka, a fault, the keyboard, a thousand entities.
 
-With DWCP_PAGE_IMAGES=docs/images the pictures of docs/page.md are made.
+The pictures of docs/page.md are made by `page_pictures`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import shutil
 import time
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -141,7 +138,7 @@ async def test_a_fault_appears_within_two_seconds_and_its_entity_explains_it(sit
     rows = await tab.locator("#entity table tbody tr").all_inner_texts()
     assert any(row.startswith("connection_failures") and "90" in row for row in rows), rows
     assert await tab.locator("#entity .bar100").count() > 0
-    field = await tab.get_attribute("#entity [aria-label^='cpu_usage']", "aria-label")
+    field = await tab.get_attribute("#entity .multiples [aria-label^='cpu_usage']", "aria-label")
     assert "99 now" in field
     assert await tab.evaluate(UNNAMED) == []
 
@@ -194,7 +191,7 @@ async def test_it_can_be_used_without_a_mouse(site: PageSite, watched: Watched):
     assert await tab.evaluate("document.activeElement.className") == "cells"
     assert await tab.evaluate(UNNAMED) == []
     await tab.fill("#search", site.node(5) if "node-" in second else second)
-    await tab.wait_for_function("document.querySelectorAll('#entities tbody tr').length === 1")
+    await tab.wait_for_selector("#entities tbody tr:only-child")
 
 
 @pytest.mark.kafka
@@ -281,7 +278,7 @@ async def test_a_thousand_entities_and_a_hundred_alerts_do_not_stutter(crowded, 
             f"\n1,000 entities, 100 alerts: {1000 * spent:.0f} ms of processor an update, longest task {longest:.0f} ms"
         )
         print(say)  # noqa: T201
-    assert spent < 0.2
+    assert spent < 0.1
     await tab.click("#alerts button[aria-label='Alerts: next page']")
     assert await tab.locator("#alerts tbody tr").count() == 8
 
@@ -296,34 +293,3 @@ async def busy(session) -> float:
     """Processor seconds of the tab's main thread so far."""
     found = await session.send("Performance.getMetrics")
     return next(metric["value"] for metric in found["metrics"] if metric["name"] == "TaskDuration")
-
-
-IMAGES = os.environ.get("DWCP_PAGE_IMAGES")
-
-
-@pytest.mark.skipif(IMAGES is None, reason="makes pictures: give DWCP_PAGE_IMAGES")
-@pytest.mark.kafka
-@pytest.mark.timeout(600)
-async def test_pictures(kafka, tmp_path, watched: Watched):
-    async with PageSite(kafka.bootstrap, tmp_path, nodes=160, links=60) as site:
-        await pictures(site, watched.tab, Path(IMAGES))
-
-
-async def pictures(site: PageSite, tab: Page, folder: Path) -> None:
-    """Take the pictures of docs/page.md, after half a minute of telemetry with two faults."""
-    await tab.goto(site.url)
-    for number in range(30):
-        await site.step(faulty=[3, 17] if number in range(8, 14) else [41] if number > 24 else [])
-        await asyncio.sleep(1)  # for the lines on the cards: what is drawn, not what is awaited
-    node = f"#/node/{site.node(41).replace('/', '%2F')}"
-    await tab.click("#stream-tabs button[data-name=link]")
-    await tab.wait_for_selector("#entities a.entity")
-    link = await tab.get_attribute("#entities a.entity", "href")
-    await tab.click("#stream-tabs button[data-name=node]")
-    for theme in ("dark", "light"):
-        await tab.emulate_media(color_scheme=theme)
-        for name, address in (("", "#/"), ("-entity", node), ("-forecast", link)):
-            await tab.evaluate("address => { location.hash = address; }", address)
-            await tab.wait_for_selector("#entity .multiples canvas" if name else "#heat .cell")
-            await asyncio.sleep(2)
-            await tab.screenshot(path=folder / f"page{name}-{theme}.png")

@@ -120,7 +120,8 @@ export class Chart {
         ctx.fillStyle = colour(name);
         ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
         ctx.textAlign = "left";
-        ctx.fillText(word, bbox.left + 6 * devicePixelRatio, y - 4 * devicePixelRatio);
+        ctx.textBaseline = "bottom";
+        ctx.fillText(word, bbox.left + 6 * devicePixelRatio, y - 2 * devicePixelRatio);
       }
       ctx.restore();
     }
