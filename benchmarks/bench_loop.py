@@ -4,8 +4,8 @@ python benchmarks/bench_loop.py --data DIR
 python benchmarks/bench_loop.py --data DIR --only traffic --plot docs/images --json
 
 DIR holds isp_traffic/isp_traffic.csv.gz (changed twice here, see loop_series.py) and ripe_rtt/ripe_rtt.csv.gz (as it
-is). A first version is trained on what is before the series goes live. A week before the traffic's end somebody promotes
-a version that forecasts 30 % too much.
+is). A first version is trained on what is before the series goes live. Five days before the traffic's end
+somebody promotes a version that forecasts 30 % too much.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from dwcp_stream.telemetry.logs import configure_logging
 from tests.kafka.broker import RealKafka
 
 POLICY = {
-    "interval_hours": 0, "collect_hours": 48, "history_hours": 240, "share": 50, "block_buckets": 12,
-    "challenge_hours": 2, "max_age_hours": 168,
+    "interval_hours": 168, "collect_hours": 72, "history_hours": 240, "share": 50, "block_buckets": 12,
+    "challenge_hours": 2, "max_age_hours": 240,
 }  # fmt: skip
 METHOD = (
     "Two hours of event time at a time go through real Kafka and a worker process; after each the trainer reads what"
@@ -61,7 +61,7 @@ async def run(series: Series, bootstrap: str, directory: Path, sabotage: bool) -
     promoted: list[float] = []
 
     async def somebody_promotes(site: Site, now: float) -> None:
-        if sabotage and not promoted and now > last - 7 * DAY:
+        if sabotage and not promoted and now > last - 5 * DAY:
             version = await asyncio.to_thread(site.sabotage)
             promote(site.repository, site.model, version, site.stream, by="somebody")
             promoted.append(now)

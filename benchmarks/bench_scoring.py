@@ -24,6 +24,7 @@ from benchmarks.support import ROOT, machine, median, options_of, run_benchmark,
 from benchmarks.whole_path import Burst, Fleet
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.errors import ModelError
+from dwcp_stream.partition import drift_monitor, psi_blocks
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.scoring import Model
@@ -42,9 +43,10 @@ METHOD = (
     "handed to the producer; against bare runs of as many windows as the worker had in a batch. Score:\n"
     "`Model.score` on windows of the stream (columns chosen, batch padded to fours). Pipeline: `Pipeline.process`\n"
     "on JSON samples in memory, one per entity and step (decode, windows, score, alerts or forecasts, drift),\n"
-    "against bare runs of the largest batch. By turns, a round each; medians; a ratio is the median of each\n"
-    "round's own ratio. Inputs are made up: each field close to a level of the entity's own. Many outputs per\n"
-    "window mean forecasts, or that a model takes them for incidents."
+    "against bare runs of the largest batch. Drift: a `DriftMonitor` alone, on as many rows a step and with a\n"
+    "block closed whenever one is over, against the pipeline. By turns, a round each; medians; a ratio is the\n"
+    "median of each round's own ratio. Inputs are made up: each field close to a level of the entity's own. Many\n"
+    "outputs per window mean forecasts, or that a model takes them for incidents."
 )
 
 
@@ -142,6 +144,29 @@ def pipeline_rate(
     return scored / (time.perf_counter() - begun), outputs / max(scored, 1)
 
 
+def drift_runner(stream: StreamDefinition, model: Model, entities: int) -> Callable[[], int]:
+    """What the pipeline tells a drift monitor within one block, and its end; shares of inputs are already judged."""
+    monitor, block = drift_monitor(stream, model, 0), 0
+    steps = max(1, round(stream.drift_block / step_of(stream)))
+    windows, _ = arrays(stream, entities)
+    inputs = windows[:, -1, [stream.field_index(name) for name in model.fields]]
+    scores = np.random.default_rng(5).uniform(0.0, 0.5, (steps, entities)).astype(np.float32)
+
+    def run() -> int:
+        nonlocal block
+        begin = EPOCH + block * stream.drift_block
+        for step, score in enumerate(scores):
+            ts = np.full(entities, begin + step * step_of(stream))
+            monitor.observe(ts, score, inputs, score if model.targets else None)
+        block += 1
+        monitor.finish(begin + stream.drift_block + stream.lateness)
+        return steps * entities
+
+    for _ in range(psi_blocks(stream.drift_block)):
+        run()
+    return run
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun."""
     return f"{number} {noun}{'s' if number > 1 else ''}"
@@ -211,10 +236,11 @@ def bench(
         batches.append({"batch": batch, "bare": median(rates["bare"]), "score": median(rates["score"]), "ratio": ratio})
     made = chunks(stream, options.entities, stream.window + options.steps)
     bare = bare_runner(model, repository, *arrays(stream, max(options.batches)))
-    pairs, outputs = [], 0.0
+    drift = drift_runner(stream, model, options.entities)
+    turns, outputs = [], 0.0
     for _ in range(options.rounds):
         inside, outputs = pipeline_rate(stream, model, made[: stream.window], made[stream.window :])
-        pairs.append((inside, rate(bare, options.seconds)))
+        turns.append((inside, rate(bare, options.seconds), rate(drift, options.seconds)))
     whole = whole_path(model, repository, stream, options, kafka, batches[-1]["bare"]) if kafka else []
     return {
         "model": model.name,
@@ -224,9 +250,13 @@ def bench(
         "batches": batches,
         "pipeline": {
             "entities": options.entities,
-            "windows_per_second": median([w for w, _ in pairs]),
+            "windows_per_second": median([w for w, _, _ in turns]),
             "outputs_per_window": outputs,
-            "ratio": median([w / b for w, b in pairs]),
+            "ratio": median([w / b for w, b, _ in turns]),
+        },
+        "drift": {
+            "microseconds_per_sample": 1e6 / median([d for _, _, d in turns]),
+            "ratio": {"pipeline": median([w / d for w, _, d in turns])},
         },
     }
 
@@ -248,8 +278,9 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 
 def text(found: dict[str, Any]) -> str:
-    """Figures as a table."""
-    rows = []
+    """Figures as a table, and what drift costs."""
+    rows: list[tuple[str, ...]] = []
+    drifts = []
     for one in found["models"]:
         name = f"{one['model']} v{one['version']}"
         for whole in one["whole_path"]:
@@ -268,7 +299,10 @@ def text(found: dict[str, Any]) -> str:
             f"{inside['outputs_per_window']:.2f}",
         )
         rows.append((f"{name}, pipeline", f"{inside['entities']} a chunk", "", *pipeline))
-    return table(("model", "batch", "bare windows/s", "ours windows/s", "ours / bare", "outputs/window"), rows)
+        cost, share = one["drift"]["microseconds_per_sample"], one["drift"]["ratio"]["pipeline"]
+        drifts.append(f"Drift of {name} costs {cost:.2f} us a sample, {share:.1%} of the pipeline's time.")
+    head = ("model", "batch", "bare windows/s", "ours windows/s", "ours / bare", "outputs/window")
+    return "\n".join((table(head, rows), "", *drifts))
 
 
 def main() -> None:

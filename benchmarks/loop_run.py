@@ -33,7 +33,7 @@ from dwcp_stream.training.publish import publish
 from dwcp_stream.training.trainers import find_trainer
 from topologies.trainer_process import TrainerProcess, trainer_process
 
-PREFIX, PARTITIONS, DEADLINE = "dwcp.", 2, 60.0
+PARTITIONS, DEADLINE = 2, 60.0
 Hook = Callable[["Site", float], Awaitable[None]]
 
 
@@ -46,7 +46,7 @@ class Site:
     settings: Settings
     directory: Path
     worker: WorkerProcess
-    restarts: int = 0
+    crash: bool = False
     decisions: list[ModelDecision] = field(default_factory=list)
     sent: int = 0
     base: int = 0
@@ -75,18 +75,29 @@ class Site:
         version = repository.resolve(self.model, "champion")
         folder = self.directory / "models" / self.model / str(version)
         graph = onnx.load_model(folder / "model.onnx")
+        honest, by = f"quantiles of {version}", f"sabotage of {version}"
         for node in graph.graph.node:
-            node.output[:] = ["quantiles before" if name == "quantiles" else name for name in node.output]
-            node.input[:] = ["quantiles before" if name == "quantiles" else name for name in node.input]
-        graph.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(factor), "sabotage"))
-        graph.graph.node.append(onnx.helper.make_node("Mul", ["quantiles before", "sabotage"], ["quantiles"]))
+            node.output[:] = [honest if name == "quantiles" else name for name in node.output]
+            node.input[:] = [honest if name == "quantiles" else name for name in node.input]
+        graph.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(factor), by))
+        graph.graph.node.append(onnx.helper.make_node("Mul", [honest, by], ["quantiles"]))
         data = graph.SerializeToString()
         golden = np.load(folder / "golden.npz")
-        state = golden["state_in"] if "state_in" in golden else None
+        state = golden.get("state_in")
         files = {"model.onnx": data, "golden.npz": make_golden(data, golden["window"], golden["time"], state)}
         manifest = msgspec.to_builtins(repository.manifest(self.model, version))
         plain = {key: value for key, value in manifest.items() if key not in ("name", "version", "files")}
         return repository.publish(self.model, files, plain)
+
+    async def restart(self) -> None:
+        """Kill the worker and start another, until it has processed what was sent."""
+        self.worker.__exit__(None, None, None)
+        self.worker = new_worker(self.series.name, self.settings, self.directory)
+        self.worker.__enter__()
+        _, found = await asyncio.to_thread(
+            self.worker.until, lambda m: m.get("dwcp_position", 0.0) >= self.sent, "caught up", DEADLINE
+        )
+        self.base = self.sent - int(found["dwcp_metrics_processed_total"])
 
     async def caught_up(self) -> None:
         """Wait until the worker has processed what was sent."""
@@ -100,22 +111,26 @@ class Site:
             await asyncio.sleep(0.01)
 
 
-def prepare(series: Series, bootstrap: str, directory: Path, trainer: dict[str, float]) -> Site:
-    """Write the definition, train the first version on what is before the series goes live, and set up a worker."""
+def prepare(series: Series, bootstrap: str, directory: Path, trainer: dict[str, float], name: str = "dwcp") -> Site:
+    """Write the definition, train the first version on what is before the series goes live, and set up a worker.
+
+    `name` begins the names of topics and groups.
+    """
     streams = directory / "streams"
     streams.mkdir(parents=True)
-    (streams / f"{series.name}.toml").write_text(series.definition(f"{PREFIX}telemetry.{series.name}"))
+    (streams / f"{series.name}.toml").write_text(series.definition(f"{name}.telemetry.{series.name}"))
     settings = Settings(
-        kafka={"bootstrap_servers": bootstrap}, app_id="bench-loop", models_dir=directory / "models",
-        streams_dir=streams, data_dir=directory / "data", trainer=trainer, topics={"partitions": PARTITIONS},
+        kafka={"bootstrap_servers": bootstrap}, app_id=f"{name}-loop", models_dir=directory / "models",
+        streams_dir=streams, data_dir=directory / "data", trainer=trainer,
+        topics={"partitions": PARTITIONS, "prefix": f"{name}."},
     )  # fmt: skip
-    worker = new_worker(series.name, bootstrap, directory)
+    worker = new_worker(series.name, settings, directory)
     site = Site(series, load_streams(streams)[series.name], settings, directory, worker)
     site.train(series.rows.filter(pl.col("ts") < series.live))
     return site
 
 
-def new_worker(stream: str, bootstrap: str, directory: Path) -> WorkerProcess:
+def new_worker(stream: str, settings: Settings, directory: Path) -> WorkerProcess:
     """Return a worker that is not started yet."""
     variables = {
         "DWCP_MODELS_DIR": str(directory / "models"),
@@ -124,8 +139,9 @@ def new_worker(stream: str, bootstrap: str, directory: Path) -> WorkerProcess:
         "DWCP_CHECKPOINT_INTERVAL": "1",
     }
     return WorkerProcess(
-        bootstrap, PREFIX, "bench-loop", directory / "streams", directory, stream=stream, variables=variables
-    )
+        settings.kafka.bootstrap_servers, settings.topics.prefix, settings.app_id, directory / "streams", directory,
+        stream=stream, variables=variables,
+    )  # fmt: skip
 
 
 async def live(site: Site, hook: Hook, *, seconds: float = 7200.0) -> None:
@@ -155,6 +171,9 @@ async def live(site: Site, hook: Hook, *, seconds: float = 7200.0) -> None:
                 records[key_hash(key) % PARTITIONS].append((key, value, [], None))
             await write_rows(producer, topic, dict(records))
             site.sent += len(part)
+            if site.crash:
+                site.crash = False
+                await site.restart()
             await site.caught_up()
             now = float(part["ts"].max())  # type: ignore[arg-type]
             await settle(process)

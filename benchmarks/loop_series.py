@@ -99,3 +99,20 @@ def round_trips(data: Path) -> Series:
         ts=ts - ts.min().over("probe") + begin, entity=pl.col("probe").cast(pl.String), rtt_ms=pl.col("rtt_ms")
     ).drop_nulls().sort("ts", "entity")  # fmt: skip
     return Series("rtt", "rtt_ms", 240.0, (1, 6, 12), rows, begin + 5 * DAY, ())
+
+
+def simulated(days: float = 12.0, seed: int = 0) -> Series:
+    """Two links whose period and level change after half of the time; made up, for a quick look."""
+    rng = np.random.default_rng(seed)
+    step, begin = 300.0, 1_700_000_000.0 // DAY * DAY
+    n = round(days * DAY / step)
+    t = np.arange(n) * step
+    late = t >= days / 2 * DAY
+    shape = np.where(late, np.sin(2 * np.pi * t / 3_000.0), np.sin(2 * np.pi * t / 7_200.0))
+    tables = []
+    for entity in ("a", "b"):
+        noise = np.exp(0.03 * rng.normal(size=n))
+        values = np.where(late, 250.0, 100.0) * (1.0 + 0.4 * shape) * noise
+        tables.append(pl.DataFrame({"ts": begin + t, "entity": [entity] * n, "mbits": values}))
+    rows = pl.concat(tables).sort("ts", "entity")
+    return Series("simulated", "mbits", step, (1, 6), rows, begin + days / 4 * DAY, (begin + days / 2 * DAY,))

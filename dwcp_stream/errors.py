@@ -64,6 +64,10 @@ class ModelError(DwcpError):
     error_type = "model"
 
 
+class UnreachableError(ModelError):
+    """The place where models are does not answer: nothing is known about the model, and it may answer later."""
+
+
 class StateError(DwcpError):
     """A snapshot or partition record cannot be used."""
 

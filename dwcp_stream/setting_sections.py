@@ -191,6 +191,9 @@ class TrainerSettings(Section):
         default=0.05, gt=0, lt=1, description="How likely a version that is no better may ever be promoted."
     )
     look_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at what there is to decide.")
+    port: int = Field(
+        default=9469, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
+    )
 
 
 class ArchiveSettings(Section):

@@ -8,7 +8,7 @@ from structlog import get_logger
 
 from dwcp_stream.activations import line_of
 from dwcp_stream.contenders import BESIDE
-from dwcp_stream.errors import BrokerError, ModelError
+from dwcp_stream.errors import BrokerError, ModelError, UnreachableError
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.loading import LAST_GOOD, BoundModels
 from dwcp_stream.registry.payload import build_model_event
@@ -26,7 +26,8 @@ log = get_logger(__name__)
 class ModelFollower:
     """Looks at the aliases on a timer.
 
-    A version that is refused is looked at once, until its alias moves again: versions never change.
+    A version that is refused is looked at once, until its alias moves again: versions never change. One whose place
+    does not answer is tried again at every look.
 
     Parameters
     ----------
@@ -45,6 +46,7 @@ class ModelFollower:
     observer: MetricsObserver
     interval: float
     _refused: set[tuple[str, int]] = field(default_factory=set)
+    _silent: set[tuple[str, int]] = field(default_factory=set)
     _task: Background = field(default_factory=Background)
 
     async def start(self) -> None:
@@ -93,8 +95,11 @@ class ModelFollower:
         try:
             model = await asyncio.to_thread(self.models.load, binding.name, version)
         except ModelError as error:
-            self.observer.refusal(binding.name, binding.alias, version, error, serving)
+            if isinstance(error, UnreachableError):
+                self.watch.forget(binding)
+            self._tell(binding.name, binding.alias, version, error, serving)
             return
+        self._silent.discard((binding.name, version))
         pipeline.serve(model)
         self.observer.loaded(model, binding.alias)
         self.observer.readiness.meet("models", names_of(pipeline.models))
@@ -123,11 +128,21 @@ class ModelFollower:
         try:
             model = await asyncio.to_thread(self.models.load, name, version)
         except ModelError as error:
-            self._refused.add((name, version))
-            self.observer.refusal(name, arm, version, error, champion)
+            if not isinstance(error, UnreachableError):
+                self._refused.add((name, version))
+            self._tell(name, arm, version, error, champion)
             return None
+        self._silent.discard((name, version))
         self.observer.loaded(model, arm)
         return model
+
+    def _tell(self, name: str, alias: str, version: int, error: ModelError, serving: int) -> None:
+        """Say that a version is refused; of one whose place does not answer, until it does, once."""
+        again = isinstance(error, UnreachableError)
+        if not again or (name, version) not in self._silent:
+            self.observer.refusal(name, alias, version, error, serving)
+        if again:
+            self._silent.add((name, version))
 
     async def _publish(self) -> None:
         news = list(self.observer.news)

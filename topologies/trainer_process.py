@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
 from structlog import get_logger
 
 from dwcp_stream.control import Retrain, Verifier
@@ -23,13 +25,17 @@ from dwcp_stream.kafka.leadership import Leadership, leadership
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.keys import public_keys
 from dwcp_stream.loading import open_repository
+from dwcp_stream.loop.due import Reason
 from dwcp_stream.loop.intake import Intake
 from dwcp_stream.loop.knowledge import Knowledge
 from dwcp_stream.loop.policy import Policy
+from dwcp_stream.loop.trainer import Trainer
 from dwcp_stream.setting_sections import TrainerSettings
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import ModelBinding, StreamDefinition
-from topologies.trainer import Trainer
+from dwcp_stream.telemetry.health import Check, Readiness, Report, report
+from dwcp_stream.telemetry.metrics import Metrics
+from dwcp_stream.web.server import HttpServer
 
 log = get_logger(__name__)
 audit = get_logger("dwcp_stream.audit")
@@ -62,14 +68,19 @@ class TrainerProcess:
         What decides.
     intake
         What the topics' records go through.
+    metrics
+        What it serves at /metrics.
     """
 
     settings: Settings
     trainer: Trainer
     intake: Intake
+    metrics: Metrics
     _followed: Followed
     _leads: Leadership
     _verifier: Verifier | None
+    _ready: Readiness = field(default_factory=lambda: Readiness(("topics",)))
+    _looked: float = field(default_factory=time.monotonic)
 
     async def catch_up(self) -> int:
         """Take all that is in the topics now; returns the number of records."""
@@ -82,19 +93,43 @@ class TrainerProcess:
 
     async def run(self) -> None:
         """Look again and again, for ever; what the brokers refuse is tried again."""
-        seconds = self.settings.trainer.look_seconds
-        led = False
+        http = self.settings.http
+        token = http.token.get_secret_value() if http.token else None
+        server = HttpServer(
+            self.metrics.registry, self._live, self._ready.check, host=http.host, port=self.settings.trainer.port,
+            token=token,
+        )  # fmt: skip
+        await server.start()
+        log.info("trainer starting", streams=[stream.name for stream in self.trainer.streams], url=server.url)
+        try:
+            await self._look_again_and_again()
+        finally:
+            await server.stop()
+
+    async def _look_again_and_again(self) -> None:
+        led: bool | None = None
         while True:
             try:
                 await self.catch_up()
+                self._ready.meet("topics", "read to their ends")
                 if self._leads() != led:
                     led = self._leads()
                     log.info("leads" if led else "stands by")
+                    self.metrics.set("dwcp_trainer_leads", float(led))
                 await self.trainer.look()
+                self._looked = time.monotonic()
             except (BrokerError, KafkaError) as error:
+                self._ready.fail("topics", str(error))
                 log.warning("it is tried again", error=str(error))
                 await asyncio.sleep(AGAIN_SECONDS)
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(self.settings.trainer.look_seconds)
+
+    def _live(self) -> Report:
+        """Alive as long as it looks; a broker that is away is no reason to start it again."""
+        silent = time.monotonic() - self._looked
+        limit = self.settings.liveness_seconds + self.settings.trainer.look_seconds
+        ok = silent < limit or not self._ready.check().ok
+        return report({"looks": Check(ok, f"last {silent:.0f} s ago")})
 
     async def lead(self, deadline: float) -> bool:
         """Wait until this process leads, but no longer than `deadline` seconds."""
@@ -107,7 +142,9 @@ class TrainerProcess:
         if name == "control":
             self._obey(record)
         else:
+            before = self.intake.unreadable[name]
             self.intake.take(name, record)
+            self.metrics.count("dwcp_trainer_unreadable_total", self.intake.unreadable[name] - before, name)
 
     def _obey(self, record: ConsumerRecord) -> None:
         """Take a command to train; other commands are the workers'."""
@@ -151,8 +188,19 @@ async def trainer_process(
         await outputs.send(messages)
         await outputs.delivered()
 
-    async def train(stream: StreamDefinition, binding: ModelBinding, since: float, until: float) -> Retrained:
-        return await train_on_recent(settings, stream, binding, since, until)
+    async def train(
+        stream: StreamDefinition, binding: ModelBinding, since: float, until: float, reason: Reason
+    ) -> Retrained:
+        return await train_on_recent(settings, stream, binding, since, until, unjudged=reason != "drift")
+
+    metrics = Metrics(CollectorRegistry())
+
+    def tell(decision: ModelDecision) -> None:
+        metrics.count("dwcp_decisions_total", 1, decision.stream, decision.model, decision.decision)
+        told(decision)
+
+    def took(stream: str, model: str, seconds: float) -> None:
+        metrics.observe("dwcp_training_duration_seconds", seconds, stream, model)
 
     async with follow(settings, topics) as followed, leadership(settings, group, models) as leads:
         await outputs.start()
@@ -166,19 +214,22 @@ async def trainer_process(
                 publish=publish,
                 train=train,
                 leads=leads,
-                told=told,
+                told=tell,
+                took=took,
             )
-            yield TrainerProcess(settings, trainer, intake, followed, leads, verifier)
+            yield TrainerProcess(settings, trainer, intake, metrics, followed, leads, verifier)
             await trainer.stop()
         finally:
             await outputs.stop()
 
 
 async def train_on_recent(
-    settings: Settings, stream: StreamDefinition, binding: ModelBinding, since: float, until: float
+    settings: Settings, stream: StreamDefinition, binding: ModelBinding, since: float, until: float, *, unjudged: bool
 ) -> Retrained:
-    """Fetch telemetry, alerts and feedback, and train in a thread."""
+    """Fetch telemetry, alerts and feedback, and train in a thread; see `retrain`."""
     table, alerts, feedback = await training_data(settings, stream, since, settings.trainer.source)
     table = table.filter(pl.col(stream.time) <= until)
     command = f"dwcp-stream trainer {stream.name}"
-    return await asyncio.to_thread(retrain, settings, stream, binding, table, alerts, feedback, command=command)
+    return await asyncio.to_thread(
+        retrain, settings, stream, binding, table, alerts, feedback, command=command, unjudged=unjudged
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dwcp_stream.cli.common import emit, json_option, settings_option
-from dwcp_stream.errors import ConfigError
+from dwcp_stream.errors import ConfigError, ModelError
 from dwcp_stream.settings import Settings, unknown_variables
 from dwcp_stream.streams import StreamDefinition, load_stream, load_streams
 
@@ -57,15 +57,12 @@ def check(context: click.Context, settings: Settings, as_json: bool, files: tupl
         f"{name}: no setting has this variable; `dwcp-stream config show` lists them"
         for name in unknown_variables(os.environ)
     ]
-    from dwcp_stream.registry import ModelRepository
-
-    repository = ModelRepository(settings.models_dir)
-    warnings += [
-        f"{stream.name}: model {model.name} is not in {settings.models_dir}"
-        for stream in streams
-        for model in stream.models
-        if not repository.versions(model.name)
-    ]
+    try:
+        warnings += _missing_models(settings, streams)
+    except ConfigError as error:
+        errors.append(error)
+    except ModelError as error:  # a store that does not answer is none of the settings' faults
+        warnings.append(str(error))
     result = {
         "ok": not errors,
         "streams": [stream.name for stream in streams],
@@ -75,6 +72,19 @@ def check(context: click.Context, settings: Settings, as_json: bool, files: tupl
     emit(result, as_json, _render_check)
     if errors:
         context.exit(1)
+
+
+def _missing_models(settings: Settings, streams: list[StreamDefinition]) -> list[str]:
+    """Return what to say of models that have no version."""
+    from dwcp_stream.registry import ModelRepository
+
+    repository = ModelRepository(settings.models_dir)
+    return [
+        f"{stream.name}: model {model.name} is not in {settings.models_dir}"
+        for stream in streams
+        for model in stream.models
+        if not repository.versions(model.name)
+    ]
 
 
 @command.command(

@@ -29,6 +29,7 @@ COMMANDS = {
     "models": "List, show and verify the models.",
     "trainer": "Decide which version serves by what really happened, and train again.",
     "accuracy": "Show how good forecasts and alerts were.",
+    "report": "Write the card of a week.",
     "feedback": "Say whether an alert was right, or missing.",
     "topics": "List and create the topics.",
     "control": "Command running workers, signed.",

@@ -5,6 +5,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from dwcp_stream.cli.common import emit, json_option, settings_option
 from dwcp_stream.settings import Settings
@@ -47,7 +48,8 @@ def command(names: tuple[str, ...], settings: Settings, *, once: bool, as_json: 
     chosen = [find_stream(settings, name) for name in names] or list(load_streams(settings.streams_dir).values())
     decisions: list[ModelDecision] = []
     asyncio.run(_run(settings, chosen, decisions, once=once))
-    emit({"streams": [stream.name for stream in chosen], "decisions": decisions}, as_json, _render)
+    made = [msgspec.to_builtins(decision) for decision in decisions]
+    emit({"streams": [stream.name for stream in chosen], "decisions": made}, as_json, _render)
 
 
 async def _run(

@@ -84,6 +84,7 @@ def retrain(
     *,
     holdout: float = HOLDOUT,
     margin: float = MARGIN,
+    unjudged: bool = True,
     seed: int = 0,
     epochs: int | None = None,
     licence: str | None = None,
@@ -110,6 +111,8 @@ def retrain(
         Share of the time, at its end, that candidate and champion are compared on.
     margin
         See `compare`.
+    unjudged
+        Whether alerts that nobody judged are left out, see `training_set`.
     seed, epochs, licence, command
         As for the command `train`.
     progress
@@ -135,7 +138,9 @@ def retrain(
         try:
             progress(0.0, "choosing rows")
             supervised = learns_from_labels(binding, stream.name)
-            data = training_set(stream, binding, table, alerts, feedback, holdout=holdout, labelled=supervised)
+            data = training_set(
+                stream, binding, table, alerts, feedback, holdout=holdout, labelled=supervised, unjudged=unjudged
+            )
             facts = _facts(data)
             file = Path(folder) / f"{stream.name}-recent.parquet"
             data.train.write_parquet(file)

@@ -67,6 +67,7 @@ def training_set(
     holdout: float = HOLDOUT,
     before: float | None = None,
     labelled: bool | None = None,
+    unjudged: bool = True,
 ) -> TrainingSet:
     """Split telemetry by time, and leave out or label what was no quiet time.
 
@@ -89,6 +90,8 @@ def training_set(
         of a window, since that is how far a verdict looks back.
     labelled
         Whether the trainer learns from labels; default: that of incident models does.
+    unjudged
+        Whether alerts that nobody judged are left out. After a drift they tell of what has changed: it is to be learnt.
 
     Raises
     ------
@@ -112,7 +115,8 @@ def training_set(
     marked = table.with_columns(pl.Series(name, label, dtype=pl.Float64, nan_to_null=True))
     early = ts < cut
     supervised = binding.task == "incident" if labelled is None else labelled
-    keep = early if supervised else early & ~_disturbed(rows, found, span, LONGEST * (cut - first))
+    heard = [episode for episode in found if unjudged or episode.said != "unjudged"]
+    keep = early if supervised else early & ~_disturbed(rows, heard, span, LONGEST * (cut - first))
     if supervised:
         train = marked.with_columns(
             pl.col(name).is_null().cast(pl.Float64).alias("disturbed"), pl.Series("fault_type", _kinds(rows, found))

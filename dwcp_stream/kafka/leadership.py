@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 from structlog import get_logger
 
@@ -63,6 +64,7 @@ async def leadership(settings: Settings, group: str, topic: str) -> AsyncIterato
     options = {
         "group_id": group,
         "auto_offset_reset": "latest",
+        "partition_assignment_strategy": (StickyPartitionAssignor,),  # who leads goes on when another joins
         "session_timeout_ms": int(settings.kafka.session_timeout * 1000),
         "heartbeat_interval_ms": int(settings.kafka.session_timeout * 1000 / 5),
     }

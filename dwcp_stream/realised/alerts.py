@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from math import nan
 from typing import Any
 
@@ -84,12 +84,7 @@ class AlertLedger:
         its interval. `missed` is what was said of the model, or of the stream with no model named, in that time;
         `recall` is `true / (true + missed)`, and what was missed counts for the version of the newest alert before it.
         """
-        newest: dict[str, float] = {}
-        for episode in self._episodes.values():
-            newest[episode.stream] = max(newest.get(episode.stream, episode.starts), episode.starts)
-        for said in self._said.values():
-            if said.verdict == "missed":
-                newest[said.stream] = max(newest.get(said.stream, -1e18), said.starts_at.timestamp())
+        newest = self._newest()
         counts: dict[tuple[str, str, int], dict[str, int]] = defaultdict(
             lambda: dict.fromkeys(("alerts", "true", "false", "missed"), 0)
         )
@@ -111,6 +106,25 @@ class AlertLedger:
         """Judgements of alerts that were not seen."""
         return sum(key not in self._episodes for key, said in self._said.items() if said.verdict != "missed")
 
+    def days(self, seconds: float) -> list[dict[str, Any]]:
+        """Return how many alerts of the newest `seconds` of their stream began on each day (UTC), by model."""
+        newest, counts = self._newest(), Counter[tuple[str, str, str]]()
+        for episode in self._episodes.values():
+            if episode.starts > newest[episode.stream] - seconds:
+                counts[day_of(episode.starts), episode.stream, episode.model] += 1
+        names = ("day", "stream", "model")
+        return [{**dict(zip(names, key, strict=True)), "alerts": n} for key, n in sorted(counts.items())]
+
+    def _newest(self) -> dict[str, float]:
+        """Return when the newest alert, or trouble that none told of, of each stream began."""
+        newest: dict[str, float] = {}
+        for episode in self._episodes.values():
+            newest[episode.stream] = max(newest.get(episode.stream, episode.starts), episode.starts)
+        for said in self._said.values():
+            if said.verdict == "missed":
+                newest[said.stream] = max(newest.get(said.stream, -1e18), said.starts_at.timestamp())
+        return newest
+
     def _missed_by(self, said: Feedback) -> list[tuple[str, str, int]]:
         """Return the lines that missed it: the named model, or each of the stream's, at the version of that time."""
         at = said.starts_at.timestamp()
@@ -123,6 +137,11 @@ class AlertLedger:
         if not latest:
             return [(said.stream, said.model, 0)]
         return [(said.stream, model, version) for model, (_, _, version) in latest.items()]
+
+
+def day_of(seconds: float) -> str:
+    """Return the day (UTC) of a time in epoch seconds."""
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
 def _row(stream: str, model: str, version: int, line: dict[str, int]) -> dict[str, Any]:

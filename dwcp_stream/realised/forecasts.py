@@ -1,11 +1,14 @@
 """Adds up realised errors over hours and days, by model version, arm, horizon and target."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime
+from math import nan
 from typing import Any, NamedTuple
 
 from dwcp_stream.events import Accuracy
 from dwcp_stream.forecasts import statistics
+from dwcp_stream.realised.alerts import day_of
 
 
 class Line(NamedTuple):
@@ -59,12 +62,30 @@ class ForecastLedger:
         ValueError
             If so much is not kept.
         """
+        lines: dict[Line, list[Accuracy]] = defaultdict(list)
+        for _, part in self._since(seconds):
+            line = Line(part.stream, part.model, part.version, part.arm, part.horizon, part.target)
+            lines[line].append(part)
+        return [{**line._asdict(), **statistics(lines[line])} for line in sorted(lines)]
+
+    def days(self, seconds: float) -> list[dict[str, Any]]:
+        """Return the coverage of each day (UTC) of the newest `seconds`, by stream, model and arm; errors as `over`."""
+        sums: dict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0, 0])
+        for end, part in self._since(seconds):
+            total = sums[day_of(end - 1.0), part.stream, part.model, part.arm]
+            total[0] += part.n
+            total[1] += part.covered
+        names = ("day", "stream", "model", "arm")
+        return [
+            {**dict(zip(names, key, strict=True)), "n": n, "coverage": covered / n if n else nan}
+            for key, (n, covered) in sorted(sums.items())
+        ]
+
+    def _since(self, seconds: float) -> Iterator[tuple[float, Accuracy]]:
+        """Yield the parts of the newest `seconds` of their stream, with the ends of their buckets."""
         if seconds > self._longest:
             raise ValueError(f"only {self._longest:g} s are kept, not {seconds:g}")
-        lines: dict[Line, list[Accuracy]] = defaultdict(list)
         for stream, parts in self._parts.items():
             for end, part in parts.values():
                 if end > self._newest[stream] - seconds:
-                    line = Line(stream, part.model, part.version, part.arm, part.horizon, part.target)
-                    lines[line].append(part)
-        return [{**line._asdict(), **statistics(lines[line])} for line in sorted(lines)]
+                    yield end, part

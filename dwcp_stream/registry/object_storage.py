@@ -12,7 +12,7 @@ from typing import Any
 
 import fsspec
 
-from dwcp_stream.errors import ConfigError, ModelError
+from dwcp_stream.errors import ConfigError, ModelError, UnreachableError
 from dwcp_stream.registry.storage import MANIFEST
 
 _GENERIC = "Check that the place can be reached, and the rights to it"
@@ -51,6 +51,7 @@ class ObjectStorage:
 
     def __init__(self, system: Any, root: str) -> None:
         self.system, self.root = system, root.rstrip("/")
+        self._top = "/".join(self.root.split("/")[: 2 if root.startswith("/") else 1])  # a bucket, which is not ours
         self._writing = threading.Lock()
 
     def where(self, path: str = "") -> str:
@@ -124,6 +125,8 @@ class ObjectStorage:
             try:
                 self._put_at_once(path, data, mode)
             except FileNotFoundError:  # a system that needs folders
+                if not self.system.exists(self._top):
+                    raise UnreachableError("does not exist", where=self._top, remedy="Make it first") from None
                 self.system.makedirs(self._at(path).rpartition("/")[0], exist_ok=True)
                 self._put_at_once(path, data, mode)
 
@@ -140,6 +143,6 @@ class ObjectStorage:
         except (FileNotFoundError, ModelError):
             raise
         except Exception as error:  # every client has classes of its own
-            raise ModelError(
+            raise UnreachableError(
                 f"cannot be reached: {error or type(error).__name__}", where=self.where(path), remedy=_GENERIC
             ) from error

@@ -106,11 +106,12 @@ class FolderStorage:
         """Read a plain file; ModelError for links, pipes and the like."""
         # A link would lead elsewhere, and opening a named pipe would wait for its writer.
         handle = os.open(self.folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        known = os.fstat(handle)
+        if not stat.S_ISREG(known.st_mode):
             os.close(handle)
             raise ModelError("is not a plain file", where=self.where(path), remedy="Put a file in its place")
         with os.fdopen(handle, "rb") as file:
-            return file.read(limit + 1)
+            return file.read(min(known.st_size, limit) + 1)  # room for the limit would cost more than the file
 
     def replace(self, path: str, data: bytes) -> None:
         """Write beside the file and rename."""

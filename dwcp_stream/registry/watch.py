@@ -54,6 +54,10 @@ class AliasWatch:
             self._seen[binding.name] = version
         return found
 
+    def forget(self, binding: ModelBinding) -> None:
+        """Take a binding's alias for moved at the next look."""
+        self._seen.pop(binding.name, None)
+
     def version(self, binding: ModelBinding) -> int | None:
         """Return what a binding's alias points at now."""
         pointed = self.repository.aliases(binding.name)

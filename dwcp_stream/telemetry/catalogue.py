@@ -33,7 +33,8 @@ LABELS = {
     "stat": "mae, rmse, bias, mape or skill",
     "stream": "name of a stream",
     "target": "predicted field",
-    "topic": "name of an output topic, without its prefix",
+    "decision": "trained, rejected, failed, shadowed, challenged, promoted, dropped or rolled_back",
+    "topic": "name of one of the daemon's topics, without its prefix",
     "version": "version of the program",
 }
 
@@ -279,6 +280,24 @@ CATALOGUE: tuple[Spec, ...] = (
     # The process.
     Spec("dwcp_ready", "gauge", "boolean", (*S, "condition"), "1 where a condition of readiness is met."),
     Spec("dwcp_build_info", "gauge", "boolean", ("version",), "Always 1; the program's version is a label."),
+    # The trainer.
+    Spec("dwcp_decisions_total", "counter", "decisions", (*SM, "decision"), "What the trainer decided."),
+    Spec(
+        "dwcp_training_duration_seconds",
+        "histogram",
+        "seconds",
+        SM,
+        "Time from the beginning of a training to its outcome.",
+        (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0),
+    ),
+    Spec("dwcp_trainer_leads", "gauge", "1", (), "1 while this trainer decides, 0 while it stands by."),
+    Spec(
+        "dwcp_trainer_unreadable_total",
+        "counter",
+        "records",
+        ("topic",),
+        "Records of the daemon's topics that are not what they should be.",
+    ),
 )
 
 
@@ -287,8 +306,8 @@ def markdown() -> Iterator[str]:
     yield "# Metrics"
     yield ""
     yield "Made by `make docs`; a test checks that it is current."
-    yield "Served at `/metrics` of each worker in the text format of Prometheus. A histogram has the series"
-    yield "`_bucket`, `_sum` and `_count`. No label ever holds an entity."
+    yield "Served at `/metrics` of each worker and of the trainer in the text format of Prometheus. A histogram has the"
+    yield "series `_bucket`, `_sum` and `_count`. No label ever holds an entity."
     yield ""
     yield "| metric | type | unit | labels | meaning |"
     yield "|---|---|---|---|---|"

@@ -96,7 +96,7 @@ def load_grid(
     Raises
     ------
     PayloadError
-        If a file cannot be read, has no time column, none of the fields, or an unknown word.
+        If a file cannot be read, has no rows, no time column, none of the fields, or an unknown word.
     """
     parts = [_lay_out(stream, path, i, extra, entity) for i, path in enumerate(files)]
     if not parts:
@@ -154,6 +154,8 @@ def _lay_out(stream: StreamDefinition, path: Path, source: int, extra: Sequence[
     table = read_table(path)
     if stream.time not in table.columns:
         raise PayloadError(f"no column {stream.time!r}", where=str(path), remedy="Name the time column so")
+    if not len(table):
+        raise PayloadError("no rows", where=str(path), remedy="Give more telemetry; alerts may have left all of it out")
     if not set(stream.field_names) & set(table.columns):
         raise PayloadError(f"no field of the stream {stream.name}", where=str(path), remedy="Give its files")
     names, codes = _entities(stream, table, entity or path.name.split(".")[0])

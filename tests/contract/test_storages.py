@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dwcp_stream.cli.main import run
-from dwcp_stream.errors import ConfigError, ModelError
+from dwcp_stream.errors import ConfigError, ModelError, UnreachableError
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.registry.history import read_history
 from dwcp_stream.registry.object_storage import ObjectStorage
@@ -252,6 +252,13 @@ def test_a_removal_that_is_interrupted_leaves_no_version(
             remove(repository, NAME, 1)
     assert repository.versions(NAME) == []
     assert objects.names(f"{NAME}/1"), "something is left"
+
+
+def test_the_top_of_a_store_is_not_made(tmp_path: Path) -> None:
+    nowhere = ObjectStorage(fsspec.filesystem("file", auto_mkdir=False), "bucket-that-is-not-there/models")
+    with pytest.raises(UnreachableError, match="does not exist"):
+        nowhere.replace("aliases.json", b"{}")
+    assert not Path("bucket-that-is-not-there").exists()
 
 
 # --- names of places ------------------------------------------------------------------------------------

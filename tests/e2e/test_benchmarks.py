@@ -206,6 +206,10 @@ def test_scoring_from_kafka_to_verdicts_beside_bare_onnx_runtime():
     assert pipeline["entities"] == 10
     assert pipeline["windows_per_second"] > 0, "windows must be full when the clock starts"
     assert pipeline["ratio"] > 0
+    drift = model["drift"]
+    assert 0 < drift["ratio"]["pipeline"] < 1, "it is a part of the pipeline"
+    shares = drift["microseconds_per_sample"] * 1e-6 * pipeline["windows_per_second"]
+    assert shares == pytest.approx(drift["ratio"]["pipeline"]), "one round"
 
 
 def test_text_has_a_row_per_figure_and_says_how_it_was_measured():
@@ -213,6 +217,7 @@ def test_text_has_a_row_per_figure_and_says_how_it_was_measured():
     text = run("scoring", "--model", MODEL, "--workers", *sizes).stdout
     assert text.splitlines()[0].split()[0] == "model"
     assert sum(line.startswith(MODEL) for line in text.splitlines()) == 2
+    assert f"Drift of {MODEL}" in text
     assert "load average" in text
 
 

@@ -17,6 +17,7 @@ from dwcp_stream.events import ModelEvent
 from dwcp_stream.keys import public_text
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.registry.files import LIMITS
+from dwcp_stream.registry.object_storage import ObjectStorage
 from dwcp_stream.registry.signatures import sign_version
 from tests.integration import probe
 from tests.integration.harness import read_topic, wait_until
@@ -151,6 +152,37 @@ async def said(run: Run, worker: WorkerProcess, version: int) -> ModelEvent:
 
     await wait_until(check, lambda: f"a word on version {version}\n{worker.tail()}", every=0.0)
     return found[-1]
+
+
+async def test_a_repository_in_another_file_system_is_followed_also_after_it_did_not_answer(site) -> None:
+    """`local:` is the file system of this machine as fsspec has it, not as a folder."""
+    models = site.directory / "models"
+    repository = ModelRepository(f"local://{models}")
+    assert isinstance(repository.storage, ObjectStorage)
+    probe.publish_model(models, site.stream, factor=1.5, alias=None)
+    await site.create()
+    run = await site.run(DWCP_MODELS_DIR=f"local://{models}", DWCP_MODELS_INTERVAL="0.05")
+    worker = run.start()
+    await run.ready(worker)
+    graph = models / probe.MODEL / "2" / "model.onnx"
+    aside = graph.rename(site.directory / "aside.onnx")
+    graph.mkdir()  # what cannot be read, though it is there
+    promoted = {"champion": 2, "last_good": 1}
+    for alias, version in promoted.items():
+        repository.set_alias(probe.MODEL, alias, version)
+    event = await said(run, worker, 2)
+    assert (event.action, event.serving) == ("refused", 1)
+    assert "cannot be reached" in event.reason
+    graph.rmdir()
+    aside.rename(graph)
+
+    async def loaded() -> bool:
+        assert worker.running, worker.tail()
+        return [event.action for event in await events(run) if event.version == 2][-1] == "loaded"
+
+    await wait_until(loaded, lambda: f"version 2 loaded\n{worker.tail()}")
+    assert [event.action for event in await events(run) if event.version == 2] == ["refused", "loaded"], "each once"
+    assert repository.aliases(probe.MODEL) == promoted
 
 
 async def test_each_is_refused_with_its_reason_and_the_last_good_one_serves(site) -> None:

@@ -184,3 +184,13 @@ def test_the_hold_out_is_later_than_all_that_is_trained_on_and_nothing_is_lost(s
     assert data.holdout["ts"].min() >= data.cut
     assert len(data.train) == 0 or data.train["ts"].max() < data.cut
     assert sum(data.labelled.values()) == len(table)
+
+
+def test_after_a_drift_alerts_that_nobody_judged_are_learnt_from():
+    table, alerts = rows(), [alert("a", T0 + 20, T0 + 30), alert("b", T0 + 20, T0 + 30)]
+    said = [judged("true", alerts[1])]
+    usual = training_set(STREAM, binding(), table, alerts, said, before=0)
+    drifted = training_set(STREAM, binding(), table, alerts, said, before=0, unjudged=False)
+    assert set(range(20, 31)).isdisjoint(left(usual.train, "a"))
+    assert set(range(20, 31)) <= set(left(drifted.train, "a"))
+    assert set(range(20, 31)).isdisjoint(left(drifted.train, "b"))

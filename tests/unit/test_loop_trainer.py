@@ -11,12 +11,12 @@ from dwcp_stream.history.retrain import Retrained
 from dwcp_stream.loop.intake import Intake
 from dwcp_stream.loop.knowledge import Knowledge
 from dwcp_stream.loop.policy import Policy
+from dwcp_stream.loop.trainer import Trainer
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.registry.aliases import move_aliases
 from dwcp_stream.registry.history import read_history
 from dwcp_stream.registry.promotion import promote
 from tests.model_graphs import binding, make_files, make_manifest, make_stream
-from topologies.trainer import Trainer
 
 MODEL = "tiny-forecast"
 BUCKET, BEGIN = 300.0, 1_700_000_100.0
@@ -73,7 +73,7 @@ class World:
             record = Record(output.value, output.headers)
             self.records.append((output.topic, record))
 
-    async def train(self, stream, binding_, since, until):
+    async def train(self, stream, binding_, since, until, reason):
         self.asked.append((since, until))
         return self.outcome()
 

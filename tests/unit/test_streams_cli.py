@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from dwcp_stream.cli.main import run
 
@@ -100,3 +101,17 @@ def test_show_settings_masks_secrets(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert rows["topics.partitions"]["variable"] == "DWCP_TOPICS__PARTITIONS"
     assert run(["config", "show"]) == 0
     assert "hunter2" not in capsys.readouterr().out
+
+
+def test_check_says_what_it_cannot_know_of_models_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("DWCP_MODELS_DIR", "nothing://bucket")
+    assert run(["config", "check", "--json"]) == 1
+    assert "nothing://" in json.loads(capsys.readouterr().out)["errors"][0]["what"]
+    monkeypatch.setenv("DWCP_MODELS_DIR", "memory://models")
+
+    def away(*_: object, **__: object) -> None:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", away)
+    assert run(["config", "check", "--json"]) == 0
+    assert any("no answer" in text for text in json.loads(capsys.readouterr().out)["warnings"])

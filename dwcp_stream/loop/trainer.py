@@ -16,7 +16,7 @@ from dwcp_stream.errors import ModelError
 from dwcp_stream.events import DecisionWord, ModelDecision, Output, rfc3339
 from dwcp_stream.history.retrain import Retrained
 from dwcp_stream.loop.decider import Arms, Verdict, decide
-from dwcp_stream.loop.due import due
+from dwcp_stream.loop.due import Reason, due
 from dwcp_stream.loop.knowledge import Knowledge
 from dwcp_stream.loop.policy import Policy
 from dwcp_stream.registry import ModelRepository
@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 BY = "trainer"
 Publish = Callable[[Sequence[Output]], Awaitable[None]]
-Train = Callable[[StreamDefinition, ModelBinding, float, float], Awaitable[Retrained]]
+Train = Callable[[StreamDefinition, ModelBinding, float, float, Reason], Awaitable[Retrained]]
 """Trains a model on telemetry of event time from a time on until another, epoch seconds."""
 
 
@@ -59,6 +59,8 @@ class Trainer:
         Whether this trainer is the one that decides.
     told
         Called with each decision.
+    took
+        Called with stream, model and seconds of each training.
     """
 
     streams: Sequence[StreamDefinition]
@@ -70,6 +72,7 @@ class Trainer:
     train: Train
     leads: Callable[[], bool] = lambda: True
     told: Callable[[ModelDecision], None] = lambda _: None
+    took: Callable[[str, str, float], None] = lambda _stream, _model, _seconds: None
     _training: asyncio.Task[None] | None = None
     _failures: dict[str, str] = field(default_factory=dict)
 
@@ -226,13 +229,15 @@ class Trainer:
             self._training = asyncio.create_task(self._run_training(stream, binding, arms, reason, since, now))
 
     async def _run_training(
-        self, stream: StreamDefinition, binding: ModelBinding, arms: Arms, reason: str, since: float, until: float
+        self, stream: StreamDefinition, binding: ModelBinding, arms: Arms, reason: Reason, since: float, until: float
     ) -> None:
         log.info("training", stream=stream.name, model=binding.name, why=reason, since=rfc3339(since))
         handled = self.knowledge.commanded(stream.name, binding.name)
         numbers: dict[str, float | None] = {"hours": round((until - since) / 3600, 3), "command": handled}
+        begun = time.monotonic()
         try:
-            found = await self.train(stream, binding, since, until)
+            found = await self.train(stream, binding, since, until, reason)
+            self.took(stream.name, binding.name, time.monotonic() - begun)
         except Exception as error:  # whatever it is: the trainer goes on with the other models
             log.exception("training failed", stream=stream.name, model=binding.name)
             await self._tell(stream, binding, Verdict("failed", 0, arms.champion, f"{reason}: {error}", numbers))
