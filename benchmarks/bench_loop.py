@@ -4,7 +4,7 @@ python benchmarks/bench_loop.py --data DIR
 python benchmarks/bench_loop.py --data DIR --only traffic --plot docs/images --json
 
 DIR holds isp_traffic/isp_traffic.csv.gz (changed twice here, see loop_series.py) and ripe_rtt/ripe_rtt.csv.gz (as it
-is). A first version is trained on what is before the series goes live. Five days before the traffic's end
+is). A first version is trained on what is before the series goes live. Six days before the traffic's end
 somebody promotes a version that forecasts 30 % too much.
 """
 
@@ -39,9 +39,11 @@ from dwcp_stream.telemetry.logs import configure_logging
 from tests.kafka.broker import RealKafka
 
 POLICY = {
-    "interval_hours": 168, "collect_hours": 72, "history_hours": 240, "share": 50, "block_buckets": 12,
+    "interval_hours": 168, "collect_hours": 72, "history_hours": 240, "share": 50,
     "challenge_hours": 2, "max_age_hours": 240,
 }  # fmt: skip
+SETTLED = 10
+"""Days after a change in which the loop is at work: drift, telemetry, training, three days of comparison."""
 METHOD = (
     "Two hours of event time at a time go through real Kafka and a worker process; after each the trainer reads what"
     " the topics hold, decides and trains. Without the loop: the same samples through the same pipeline with the first"
@@ -61,7 +63,7 @@ async def run(series: Series, bootstrap: str, directory: Path, sabotage: bool) -
     promoted: list[float] = []
 
     async def somebody_promotes(site: Site, now: float) -> None:
-        if sabotage and not promoted and now > last - 5 * DAY:
+        if sabotage and not promoted and now > last - 6 * DAY:
             version = await asyncio.to_thread(site.sabotage)
             promote(site.repository, site.model, version, site.stream, by="somebody")
             promoted.append(now)
@@ -114,7 +116,10 @@ def phases(
     edges = [series.live, *series.changes, *promoted, last]
     rows = []
     for begin, end in pairwise(edges):
-        for name, a, b in (("first 5 days", begin, min(begin + 5 * DAY, end)), ("later", begin + 5 * DAY, end)):
+        for name, a, b in (
+            (f"first {SETTLED} days", begin, min(begin + SETTLED * DAY, end)),
+            ("later", begin + SETTLED * DAY, end),
+        ):
             if a < b:
                 with_, alone_ = ratio(parts, a, b), ratio(alone, a, b)
                 rows.append({"begins": minutes(a), "part": name, "with": with_, "without": alone_})
