@@ -7,6 +7,7 @@ back. So does any champion's predecessor, also where a person has promoted; that
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan, nan
 from typing import Literal
 
 from dwcp_stream.events import DecisionWord
@@ -41,6 +42,8 @@ class Evidence:
         Seconds of event time since it began beside this champion, and since it began to serve its share.
     bounds
         Of the champion's realised error less its own, see `judge`; None for a model that makes no forecasts.
+    ratio
+        Its plain mean absolute error as a share of the champion's, NaN where nothing is known.
     paired, unpaired
         Buckets of realised errors that are compared, and that cannot be.
     judged
@@ -50,6 +53,7 @@ class Evidence:
     age: float = 0.0
     served: float | None = None
     bounds: Bounds | None = None
+    ratio: float = nan
     paired: int = 0
     unpaired: int = 0
     judged: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
@@ -59,7 +63,7 @@ class Evidence:
         found: dict[str, float | None] = {"age_hours": round(self.age / 3600, 3)}
         if self.bounds is not None:
             found |= {"mean": self.bounds.mean, "lower": self.bounds.lower, "upper": self.bounds.upper}
-            found |= {"n": self.paired, "unpaired": self.unpaired}
+            found |= {"n": self.paired, "unpaired": self.unpaired, "ratio": None if isnan(self.ratio) else self.ratio}
         if any(number for pair in self.judged for number in pair):
             (true, judged), (also, all_) = self.judged
             found |= {"champion_true": true, "champion_judged": judged, "true": also, "judged": all_}
@@ -115,7 +119,7 @@ def find(known: Evidence, policy: Policy) -> tuple[Finding, str]:
         return "unknown", f"{known.paired} of {policy.block * BLOCKS} buckets"
     if known.unpaired > MOST_UNPAIRED * all_:
         return "unknown", f"{known.unpaired} of {all_} buckets cannot be compared"
-    if known.bounds.lower > 0:
+    if known.bounds.lower > 0 and not known.ratio >= 1:  # a few large errors must not hide behind many small gains
         return "better", f"its realised error is smaller, by {known.bounds.mean:.1%}"
     if known.bounds.upper < 0:
         return "worse", f"its realised error is larger, by {-known.bounds.mean:.1%}"
@@ -171,4 +175,4 @@ def _promising(finding: Finding, known: Evidence) -> bool:
         return True
     if known.bounds is None or known.unpaired > MOST_UNPAIRED * (known.paired + known.unpaired):
         return False
-    return known.bounds.mean > 0 and known.bounds.blocks >= PROMISING
+    return known.bounds.mean > 0 and not known.ratio >= 1 and known.bounds.blocks >= PROMISING
