@@ -172,11 +172,10 @@ class Knowledge:
         age, served = now - begin, None if challenged is None else now - challenged
         if not errors:
             return Evidence(age, served, judged=self._judged(stream, model, arms.champion, version))
-        series = self.pairs.series(stream, model, arms.champion, version)
-        differences = series.differences[series.times > begin]
-        return Evidence(
-            age, served, judge(differences, policy.alpha, block=policy.block), len(differences), series.unpaired
-        )
+        series = self.pairs.series(stream, model, arms.champion, version, begin)
+        bounds = judge(series.differences, policy.alpha, block=policy.block)
+        paired = len(series.differences)
+        return Evidence(age, served, bounds, ratio=series.ratio, paired=paired, unpaired=series.unpaired)
 
     def _judged(self, stream: str, model: str, *versions: int) -> tuple[tuple[int, int], tuple[int, int]]:
         rows = {(row["stream"], row["model"], row["version"]): row for row in self.alerts.over(np.inf)}
