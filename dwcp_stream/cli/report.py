@@ -44,7 +44,7 @@ def command(stream: str | None, seconds: float, out: Path | None, settings: Sett
     Alerts by stream and model and which share was right, with its interval; realised coverage and skill of forecasts,
     and where a model is worse than repeating the last value; entities of which a forecaster has switched itself off in
     the last hour, because repeating the last value was better; challengers and shadows; what the trainer decided; who
-    became champion, by whom and why. It is made of the topics anomalies, feedback, accuracy, predictions and models, and
+    became champion, by whom and why. Made of the topics anomalies, feedback, accuracy, predictions and models, and
     of the history of the model repository. The picture needs matplotlib (pip install 'dwcp-stream[train]').
     """
     from dwcp_stream.keys import public_keys
