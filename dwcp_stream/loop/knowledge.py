@@ -176,7 +176,8 @@ class Knowledge:
         series = self.pairs.series(stream, model, arms.champion, version, begin)
         bounds = judge(series.differences, policy.alpha, block=policy.block)
         paired = len(series.differences)
-        windows, before, over = self._over(stream, model, arms.champion, version, age)
+        # at first it knows nothing of entities, and is surprised
+        windows, before, over = self._over(stream, model, arms.champion, version, age / 2)
         return Evidence(
             age, served, bounds, ratio=series.ratio, paired=paired, unpaired=series.unpaired,
             windows=windows, champion_over=before, over=over,
