@@ -115,7 +115,7 @@ class TrainerProcess:
                 if self._leads() != led:
                     led = self._leads()
                     log.info("leads" if led else "stands by")
-                    self.metrics.set("dwcp_trainer_leads", float(led))
+                    self.metrics.leads(leads=led)
                 await self.trainer.look()
                 self._looked = time.monotonic()
             except (BrokerError, KafkaError) as error:
@@ -144,7 +144,7 @@ class TrainerProcess:
         else:
             before = self.intake.unreadable[name]
             self.intake.take(name, record)
-            self.metrics.count("dwcp_trainer_unreadable_total", self.intake.unreadable[name] - before, name)
+            self.metrics.unreadable(name, self.intake.unreadable[name] - before)
 
     def _obey(self, record: ConsumerRecord) -> None:
         """Take a command to train; other commands are the workers'."""
@@ -196,11 +196,8 @@ async def trainer_process(
     metrics = Metrics(CollectorRegistry())
 
     def tell(decision: ModelDecision) -> None:
-        metrics.count("dwcp_decisions_total", 1, decision.stream, decision.model, decision.decision)
+        metrics.decision(decision.stream, decision.model, decision.decision)
         told(decision)
-
-    def took(stream: str, model: str, seconds: float) -> None:
-        metrics.observe("dwcp_training_duration_seconds", seconds, stream, model)
 
     async with follow(settings, topics) as followed, leadership(settings, group, models) as leads:
         await outputs.start()
@@ -215,7 +212,7 @@ async def trainer_process(
                 train=train,
                 leads=leads,
                 told=tell,
-                took=took,
+                took=metrics.training,
             )
             yield TrainerProcess(settings, trainer, intake, metrics, followed, leads, verifier)
             await trainer.stop()

@@ -283,7 +283,7 @@ async def test_after_a_drift_a_candidate_of_before_gives_way(world):
     world.live(3)
     world.drift(1)
     drifted = world.bucket
-    world.errors |= {1: 2.0, 2: 2.0, 3: 1.0}
+    world.errors |= {1: 2.0, 2: 2.0, 3: 1.0, 4: 1.0}
     await until(world, "trained")
     assert world.bucket == drifted + 5
     assert world.words()[-3:] == [("trained", 3), ("dropped", 2), ("shadowed", 3)]
