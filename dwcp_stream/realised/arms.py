@@ -33,6 +33,12 @@ class ArmLedger:
         if end > newest - self._longest:
             self._parts[part.stream][event_id] = end, part
 
+    def tidy(self) -> None:
+        """Drop what cannot be asked for any more; who reads without end calls this now and then."""
+        for stream, parts in self._parts.items():
+            oldest = self._newest[stream] - self._longest
+            self._parts[stream] = {key: held for key, held in parts.items() if held[0] > oldest}
+
     def over(self, seconds: float) -> list[dict[str, Any]]:
         """Return a row for each model, arm, version and champion, of the newest `seconds` of its stream.
 
