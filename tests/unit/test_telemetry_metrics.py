@@ -189,6 +189,13 @@ def test_every_method_makes_series_that_prometheus_can_read(metrics):
     metrics.training("link", "lstm", 12.0)
     metrics.leads(leads=True)
     metrics.unreadable("feedback", 2)
+    for name in ("dwcp_sink_up", "dwcp_sink_firing", "dwcp_sink_lag"):
+        metrics.set(name, 1, "chat")
+    for name in ("dwcp_sink_sent_total", "dwcp_sink_retries_total"):
+        metrics.count(name, 1, "chat")
+    metrics.count("dwcp_sink_dropped_total", 1, "chat", "refused")
+    metrics.count("dwcp_sink_skipped_total", 1, "chat", "stale")
+    metrics.observe("dwcp_sink_delay_seconds", 0.2, "chat")
     families = {
         family.name
         for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
