@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import polars as pl
 from aiokafka import ConsumerRecord
@@ -36,6 +37,7 @@ from dwcp_stream.streams import ModelBinding, StreamDefinition
 from dwcp_stream.telemetry.health import Check, Readiness, Report, report
 from dwcp_stream.telemetry.metrics import Metrics
 from dwcp_stream.web.server import HttpServer
+from topologies.background import in_daemon_thread
 
 log = get_logger(__name__)
 audit = get_logger("dwcp_stream.audit")
@@ -223,10 +225,9 @@ async def trainer_process(
 async def train_on_recent(
     settings: Settings, stream: StreamDefinition, binding: ModelBinding, since: float, until: float, *, unjudged: bool
 ) -> Retrained:
-    """Fetch telemetry, alerts and feedback, and train in a thread; see `retrain`."""
+    """Fetch telemetry, alerts and feedback, and train; see `retrain`. A process that ends does not wait for it."""
     table, alerts, feedback = await training_data(settings, stream, since, settings.trainer.source)
     table = table.filter(pl.col(stream.time) <= until)
     command = f"dwcp-stream trainer {stream.name}"
-    return await asyncio.to_thread(
-        retrain, settings, stream, binding, table, alerts, feedback, command=command, unjudged=unjudged
-    )
+    work = partial(retrain, settings, stream, binding, table, alerts, feedback, command=command, unjudged=unjudged)
+    return await in_daemon_thread(work)

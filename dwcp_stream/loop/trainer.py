@@ -79,6 +79,7 @@ class Trainer:
     async def look(self) -> int:
         """Decide what can be decided now; returns the number of decisions."""
         made = 0
+        self._look_at_training()
         for stream in self.streams:
             for binding in stream.models:
                 if not self.leads():
@@ -89,6 +90,15 @@ class Trainer:
                     except ModelError as error:
                         self._complain(binding.name, error)
         return made
+
+    def _look_at_training(self) -> None:
+        """Let go of a training that has ended; if its outcome could not be told, it is due again."""
+        if self._training is None or not self._training.done():
+            return
+        error = None if self._training.cancelled() else self._training.exception()
+        if error is not None:
+            log.warning("what became of a training could not be told", error=repr(error))
+        self._training = None
 
     async def idle(self) -> None:
         """Wait until no training is under way."""
@@ -216,7 +226,7 @@ class Trainer:
 
     async def _train_if_due(self, stream: StreamDefinition, binding: ModelBinding, arms: Arms) -> None:
         now = self.knowledge.now(stream.name)
-        if now is None or (self._training is not None and not self._training.done()):
+        if now is None or self._training is not None:
             return
         trained_at = None
         if arms.champion:
