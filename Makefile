@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # a file of tests goes to one process, which has a Kafka of its own if they need one
 PARALLEL := -n auto --dist loadfile
 
-.PHONY: help setup check test full chaos demo bench soak fuzz audit docs jars
+.PHONY: help setup check test full chaos site demo bench soak fuzz audit docs jars
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -44,6 +44,9 @@ full: $(STAMP) jars ## Everything, also chaos, soak and the lab's etcd clusters
 
 chaos: $(STAMP) jars ## Faults in random order, nothing lost; CHAOS="--faults 10 --seed 7" adds options
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+site: $(STAMP) ## Write the pages as a site, to site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 demo: $(STAMP) ## See it work; DEMO="--seconds 30" adds options
 	$(BIN)/dwcp-stream demo $(DEMO)
