@@ -18,6 +18,11 @@ PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 """Base64 of 32 bytes: the last digit has two bits to spare, which are 0."""
 
 
+def split_addresses(text: str) -> list[str]:
+    """Return addresses that are separated by commas."""
+    return [address.strip() for address in text.split(",") if address.strip()]
+
+
 def is_loopback(host: str) -> bool:
     """Return whether only this machine reaches what listens on an address; a name counts only if localhost."""
     try:
@@ -118,18 +123,18 @@ class PageSettings(Section):
     port: int = Field(
         default=9468, ge=0, le=65535, description="Port of the page, on http.host. 0: any free port, logged."
     )
-    workers: tuple[str, ...] = Field(
-        default=(),
-        description="Addresses of the workers to ask, such as http://10.0.0.5:9470; none: those of this machine, at"
-        " http.host and the port of each stream.",
+    workers: str = Field(
+        default="",
+        description="Addresses of the workers to ask, such as http://10.0.0.5:9470, separated by commas; none: those of"
+        " this machine, at http.host and the port of each stream.",
     )
 
     @field_validator("workers")
     @classmethod
-    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for address in value:
+    def _addresses(cls, value: str) -> str:
+        for address in split_addresses(value):
             if not WORKER_ADDRESS.fullmatch(address):
-                raise ValueError(f"{address} is not an address like http://10.0.0.5:9470")
+                raise ValueError("an address is not like http://10.0.0.5:9470")
         return value
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Examples:
   dwcp-stream page
   DWCP_PAGE__PORT=8080 dwcp-stream page
-  DWCP_PAGE__WORKERS='["http://10.0.0.5:9470","http://10.0.0.6:9470"]' dwcp-stream page
+  DWCP_PAGE__WORKERS=http://10.0.0.5:9470,http://10.0.0.6:9470 dwcp-stream page
 """,
 )
 @settings_option

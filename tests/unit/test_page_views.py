@@ -170,12 +170,12 @@ def test_the_workers_of_this_machine_or_those_named_are_asked():
     assert addresses(Settings(), streams) == {
         "http://127.0.0.1:9470": "consensus", "http://127.0.0.1:9471": "link", "http://127.0.0.1:9472": "node",
     }  # fmt: skip
-    named = Settings(page={"workers": ["http://10.0.0.5:9470", "http://[::1]:9470"]}, http={"port": 0})
+    named = Settings(page={"workers": "http://10.0.0.5:9470, http://[::1]:9470"}, http={"port": 0})
     assert list(addresses(named, streams)) == ["http://10.0.0.5:9470", "http://[::1]:9470"]
     with pytest.raises(ConfigError, match=r"http\.port"):
         addresses(Settings(http={"port": 0}), streams)
-    with pytest.raises(ValueError, match="not an address"):
-        Settings(page={"workers": ["10.0.0.5/entities"]})
+    with pytest.raises(ValueError, match="an address is not like"):
+        Settings(page={"workers": "10.0.0.5/entities"})
 
 
 async def test_a_browser_that_does_not_keep_up_is_let_go():

@@ -22,6 +22,8 @@ class Board:
     ----------
     alerts
         Rows by fingerprint and start, oldest first; at most `MOST_ALERTS`, those that fire are dropped last.
+    news
+        Whether a record since the last `tables` changes them.
     unreadable
         Records that are not what their topic should hold; anybody may write to a topic.
     """
@@ -29,6 +31,7 @@ class Board:
     def __init__(self) -> None:
         self.alerts: dict[str, dict[str, Any]] = {}
         self.unreadable = 0
+        self.news = False
         self._drift: dict[tuple[str, str, int], Drift] = {}
         self._serving: dict[tuple[str, str, str], ModelEvent] = {}
         self._decisions: deque[ModelDecision] = deque(maxlen=MOST_DECISIONS)
@@ -42,6 +45,7 @@ class Board:
             if topic == "anomalies":
                 return self._alert(msgspec.json.decode(value, type=Alert))
             self._other(topic, value, headers)
+            self.news = True
         except UNREADABLE:
             self.unreadable += 1
         return None
@@ -100,6 +104,7 @@ class Board:
 
     def tables(self) -> dict[str, Any]:
         """Return the tables of models, decisions, drift and accuracy, as plain values."""
+        self.news = False
         for ledger in (self._forecasts, self._arms):
             ledger.tidy()
         return {

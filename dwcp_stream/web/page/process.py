@@ -12,6 +12,7 @@ from structlog import get_logger
 from dwcp_stream.cli.worker import port_of
 from dwcp_stream.errors import BrokerError, ConfigError
 from dwcp_stream.kafka.follow import Followed, follow
+from dwcp_stream.setting_sections import split_addresses
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition
 from dwcp_stream.web.page.board import Board
@@ -40,7 +41,7 @@ def addresses(settings: Settings, streams: Mapping[str, StreamDefinition]) -> di
         The workers take any free port, and no addresses are given.
     """
     if settings.page.workers:
-        return dict.fromkeys(settings.page.workers, "")
+        return dict.fromkeys(split_addresses(settings.page.workers), "")
     if settings.http.port == 0:
         remedy = "Give a port (DWCP_HTTP__PORT), or the workers' addresses (DWCP_PAGE__WORKERS)"
         raise ConfigError("0 leaves no worker to ask", where="http.port", remedy=remedy)
@@ -135,6 +136,8 @@ class Page:
     async def _tell_tables(self) -> None:
         while True:
             await asyncio.sleep(TABLES_EVERY)
+            if not self.board.news:
+                continue
             # on the event loop: records are taken there, and adding up a day takes some ten milliseconds
             self._tables = self.board.tables()
             self.hub.send("tables", self._tables)
@@ -144,7 +147,10 @@ class Page:
     async def _ask(self) -> None:
         while True:
             begun = time.monotonic()
-            for stream, said in (await self._workers.ask()).items():
+            answers = await self._workers.ask()
+            if "" not in answers:  # every address has said by now which stream it is
+                self._answers.pop("", None)
+            for stream, said in answers.items():
                 before = self._answers.get(stream)
                 if not said.lists and before is not None:
                     said.lists, said.numbers = before.lists, before.numbers  # the last that is known

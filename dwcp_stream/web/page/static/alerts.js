@@ -23,7 +23,7 @@ export function lasted(alert, now) {
 export function startAlerts() {
   filter = new Choice(byId("alert-filter"), () => draw());
   table = new PagedTable(byId("alerts"), {
-    caption: "Alerts", size: 10, empty: "no alerts",
+    caption: "Alerts", size: 8, empty: "no alerts",
     columns: [["entity"], ["severity"], ["what stood out"], ["score", "n"], ["since", "n"]],
     key: (alert) => alert.key,
     signature: (alert) => `${alert.event_time} ${alert.severity} ${alert.resolved} ${alert.resolved ? "" : lasted(alert, clock)}`,

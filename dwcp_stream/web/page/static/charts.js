@@ -18,6 +18,12 @@ export function recolour() {
   for (const chart of charts) chart.rebuild();
 }
 
+/** Times of an axis: seconds only where they differ. */
+function clock(ticks) {
+  const seconds = ticks.some((at) => at % 60);
+  return ticks.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: seconds ? "2-digit" : undefined, hourCycle: "h23" }));
+}
+
 const axis = (more) => ({
   stroke: colour("dim"),
   grid: { stroke: colour("line"), width: 1 },
@@ -26,7 +32,7 @@ const axis = (more) => ({
   ...more,
 });
 
-/** A chart: series are {label, colour, width, dash, points, fill, step}, bands [[upper, lower, colour]], lines at heights. */
+/** A chart: series are {label, colour, width, dash, points, fill, step}, bands [[upper, lower, colour]], lines at heights [[value, colour, word]]. */
 export class Chart {
   constructor({ title, series, bands = [], heights = [], height = 150, spark = false, floor = null, sync = null, values = number }) {
     Object.assign(this, { title, series, bands, heights, height, spark, floor, sync, values });
@@ -41,6 +47,8 @@ export class Chart {
     if (words) this.node.setAttribute("aria-label", `${this.title}: ${words}`);
     if (!this.box.plot) this.rebuild();
     else this.box.plot.setData(data);
+    const { plot } = this.box;
+    if (plot && !this.spark && plot.cursor.idx == null) plot.setLegend({ idx: data[0].length - 1 });
   }
 
   rebuild() {
@@ -75,10 +83,10 @@ export class Chart {
       scales: { x: { time: true }, y: { range } },
       axes: this.spark
         ? [{ show: false }, { show: false }]
-        : [axis({ space: 70 }), axis({ size: 52, space: 34, values: (_, ticks) => ticks.map((tick) => this.values(tick)) })],
+        : [axis({ space: 64, size: 26, values: (_, ticks) => clock(ticks) }), axis({ size: 52, space: 34, values: (_, ticks) => ticks.map((tick) => this.values(tick)) })],
       bands: this.bands.map(([upper, lower, name]) => ({ series: [upper, lower], fill: colour(name) })),
       series: [
-        { value: (_, at) => (at ? new Date(at * 1000).toLocaleTimeString([], { hourCycle: "h23" }) : "–") },
+        { label: "at", value: (_, at) => (at ? new Date(at * 1000).toLocaleTimeString([], { hourCycle: "h23" }) : "–") },
         ...this.series.map((one) => ({
           label: one.label,
           stroke: one.colour ? colour(one.colour) : "transparent",
@@ -91,13 +99,13 @@ export class Chart {
           value: (_, value) => this.values(value),
         })),
       ],
-      hooks: { drawClear: [(plot) => this.drawHeights(plot)] },
+      hooks: { drawAxes: [(plot) => this.drawHeights(plot)] },
     };
   }
 
   drawHeights(plot) {
     const { ctx, bbox } = plot;
-    for (const [value, name] of this.heights) {
+    for (const [value, name, word] of this.heights) {
       const y = plot.valToPos(value, "y", true);
       if (y < bbox.top || y > bbox.top + bbox.height) continue;
       ctx.save();
@@ -108,6 +116,13 @@ export class Chart {
       ctx.moveTo(bbox.left, y);
       ctx.lineTo(bbox.left + bbox.width, y);
       ctx.stroke();
+      if (word) {
+        ctx.fillStyle = colour(name);
+        ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+        ctx.textAlign = "left";
+        ctx.textBaseline = "bottom";
+        ctx.fillText(word, bbox.left + 6 * devicePixelRatio, y - 2 * devicePixelRatio);
+      }
       ctx.restore();
     }
   }

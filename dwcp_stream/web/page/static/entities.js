@@ -5,7 +5,7 @@ import { number, time } from "/static/format.js";
 
 const streams = new Map();
 const order = new Intl.Collator("en", { numeric: true });
-let tabs, table, list, legend, search, shown = "", active = null, found = null, drawn = new Map(), wanted = false;
+let tabs, table, list, legend, search, chosen = false, shown = "", active = null, found = null, drawn = new Map(), wanted = false;
 
 /** How a cell looks: its severity, or one of five steps up to the threshold. */
 function level([, , score, severity]) {
@@ -17,7 +17,10 @@ function level([, , score, severity]) {
 const words = ([name, , score, severity]) => `${name}, ${severity ? `${severity} alert, ` : ""}${score === null ? "no score yet" : `score ${number(score)}`}`;
 
 export function startEntities(open) {
-  tabs = new Choice(byId("stream-tabs"), () => draw(true));
+  tabs = new Choice(byId("stream-tabs"), () => {
+    chosen = true;
+    draw(true);
+  });
   list = h("div", { class: "cells", role: "listbox", tabindex: "0", "aria-label": "Entities by name, coloured by score" });
   const what = h("p", { class: "dim what", "aria-hidden": "true" }, " ");
   legend = h("p", { class: "legend", "aria-hidden": "true" },
@@ -53,7 +56,7 @@ export function startEntities(open) {
   const host = h("div");
   byId("entities").append(h("label", { class: "search" }, h("span", { class: "hidden" }, "Find an entity"), search), host);
   table = new PagedTable(host, {
-    caption: "Entities by score", size: 8, empty: "no entity",
+    caption: "Entities by score", size: 12, empty: "no entity",
     columns: [["entity"], ["state"], ["score", "n"], ["newest sample", "n"]],
     key: (row) => row[0], row: (row) => [entityLink(shown, row[0]), severityChip(row[3]), number(row[2]), time(row[1])],
   });
@@ -100,6 +103,7 @@ function later() {
 }
 
 function draw(switched) {
+  if (!chosen) tabs.value = busiest() ?? tabs.value;
   tabs.show([...streams.keys()].sort().map((name) => [name, `${name} ${streams.get(name).size}`]));
   if (switched || shown !== tabs.value) {
     shown = tabs.value;
@@ -127,6 +131,9 @@ function draw(switched) {
 
 const RANK = { emergency: 3, critical: 2, warning: 1 };
 const worst = (a, b) => (RANK[b[3]] ?? 0) - (RANK[a[3]] ?? 0) || (b[2] ?? -1) - (a[2] ?? -1) || order.compare(a[0], b[0]);
+
+/** The first stream in which something fires, until somebody has chosen one. */
+const busiest = () => [...streams].find(([name, rows]) => [...rows.values()].some((row) => row[3]) && name)?.[0];
 
 function arrange(names) {
   const before = drawn;

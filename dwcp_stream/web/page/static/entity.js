@@ -106,9 +106,9 @@ function showScores(mine, data) {
     return at.map((when) => held.get(when) ?? null);
   });
   const [, critical, emergency] = data.models[0]?.model.severity ?? [1, null, null];
-  const heights = [[1, "warning"], ...(critical ? [[critical, "critical"]] : []), ...(emergency ? [[emergency, "emergency"]] : [])];
+  const heights = [[1, "warning", "threshold"], ...(critical ? [[critical, "critical", "critical"]] : []), ...(emergency ? [[emergency, "emergency", "emergency"]] : [])];
   const chart = chartOf(mine, "score", mine.parts.score.body, {
-    title: "Score", height: 250, floor: 0, heights, series: names.map((label, i) => ({ label, colour: LINES[i % LINES.length], width: 2, span: true, points: at.length < 3 })),
+    title: "Score", height: 320, floor: 0, heights, series: names.map((label, i) => ({ label, colour: LINES[i % LINES.length], width: 2, span: true, points: at.length < 3 })),
   });
   chart.update([at, ...columns], data.models.map((said) => `${said.model.name} ${number(said.score)}, threshold 1`).join("; "));
 }
@@ -162,7 +162,7 @@ function showForecasts(mine, data) {
       const column = (part) => at.map((when) => points.get(when)?.[part] ?? null);
       const title = `${target}${field.unit === "1" ? "" : `, ${field.unit}`}`;
       const chart = chartOf(mine, `forecast ${target}`, mine.parts.forecast.body, {
-        title: `Forecast of ${title}`, height: 190, sync: "forecast", bands: [[2, 1, "band"]],
+        title: `Forecast of ${title}`, height: 200, sync: "forecast", bands: [[2, 1, "band"]],
         series: [
           { label: "q10", colour: "band-edge", width: 1, span: true }, { label: "q90", colour: "band-edge", width: 1, span: true },
           { label: "median", colour: "second", dash: [5, 4], span: true }, { label: "came", colour: "text", width: 2, span: true },
@@ -185,7 +185,7 @@ function showWindow(mine, data) {
     const unit = rate(field);
     const title = `${field.name}${unit === "1" || unit === "" ? "" : `, ${unit}`}`;
     const chart = chartOf(mine, `field ${field.name}`, mine.parts.window.body, {
-      title, height: 112, sync: "window", series: [{ label: field.name, colour: "accent", fill: "accent-soft", span: true, points: held.length < 3 }],
+      title, height: 96, sync: "window", series: [{ label: field.name, colour: "accent", fill: "accent-soft", span: true, points: held.length < 3 }],
     });
     if (!chart.node.querySelector("figcaption")) {
       chart.node.prepend(h("figcaption", { title: field.description }, h("span", {}, title), h("b", {})));

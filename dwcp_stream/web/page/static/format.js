@@ -23,7 +23,9 @@ export function number(value, digits = 3) {
 /** A number with its unit. */
 export function quantity(value, unit) {
   const short = unit in SHORT ? SHORT[unit] : unit;
-  return short && value !== null ? `${number(value)} ${short}` : number(value);
+  const said = number(value);
+  if (!short || value === null || value === undefined) return said;
+  return /[GMk]$/.test(said) ? said + short : `${said} ${short}`;
 }
 
 export const count = (value) => (value === undefined || value === null ? "–" : whole.format(value));

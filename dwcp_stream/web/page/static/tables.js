@@ -11,7 +11,7 @@ const DECIDED = { promoted: "good", rolled_back: "critical", failed: "critical",
 export function startTables() {
   tables.models = new PagedTable(byId("models"), {
     caption: "Models and their arms", empty: "no model serves yet",
-    columns: [["model"], ["stream"], ["arm"], ["version", "n"], ["windows beside champion", "n"], ["alarms both / champion / arm", "n"], ["last word"]],
+    columns: [["model"], ["stream"], ["arm"], ["version", "n"], ["beside champion", "n"], ["alarms: both / champion / arm", "n"], ["last word"]],
     key: (row) => `${row.stream}/${row.model}/${row.arm}`,
     row: (row) => [row.model, row.stream, chip(row.arm, row.arm === "champion" ? "good" : "quiet"), row.version || "none", row.n === undefined ? "–" : count(row.n),
       row.n === undefined ? "–" : `${count(row.both)} / ${count(row.only_champion)} / ${count(row.only_arm)}`, row.said ?? "–"],

@@ -33,5 +33,12 @@ export function themeButton(button, changed) {
   apply();
 }
 
-/** The value of a colour of page.css in the present theme. */
-export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const probe = document.createElement("i");
+probe.hidden = true;
+
+/** The value of a colour of page.css in the present theme, as a canvas takes it. */
+export function colour(name) {
+  if (!probe.isConnected) document.body.append(probe);
+  probe.style.color = `var(--${name})`;
+  return getComputedStyle(probe).color;
+}
