@@ -74,3 +74,4 @@ docs: $(STAMP) ## Write the pages and files that are made from the code
 	$(BIN)/python -m dwcp_stream.settings_docs file > config/dwcp-stream.toml
 	$(BIN)/python -m dwcp_stream.asyncapi > docs/asyncapi.yaml
 	$(BIN)/python scripts/model-figures
+	$(BIN)/python scripts/dashboards

@@ -156,6 +156,8 @@ class SinkProcess:
                         self.metrics.count(name, 0, sink.name, *labels)
                     reader = SinkReader(sink, courier, self.metrics, own)
                     tasks.create_task(self._feed(reader, stop, ready))
+        except ExceptionGroup as group:  # one sink's error is told as what it is
+            raise group.exceptions[0] from group
         finally:
             await server.stop()
 

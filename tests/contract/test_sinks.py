@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from random import Random
 
@@ -14,12 +15,13 @@ from structlog.testing import capture_logs
 from dwcp_stream.events import Alert
 from dwcp_stream.kafka.alert_feed import Transition
 from dwcp_stream.setting_sections import SinkSettings
-from dwcp_stream.sinks import Ledger, sinks_of
+from dwcp_stream.sinks import Ledger, Telling, sinks_of
 from dwcp_stream.sinks.backoff import Backoff
-from dwcp_stream.sinks.client import http_session
+from dwcp_stream.sinks.client import http_session, post
 from dwcp_stream.sinks.courier import Courier
 from dwcp_stream.telemetry.metrics import Metrics
 from tests.integration.harness import wait_until
+from tests.kafka.certificates import Authority
 from tests.unit.sink_cases import BEGIN, Receiver, alert
 from topologies.sink_process import SinkReader
 
@@ -203,3 +205,19 @@ async def test_after_a_long_wait_the_rest_is_judged_anew(bench):
     bench.receiver.answers = [late]
     told = await bench.tell(alert(), alert(entity="n2"))
     assert told == (2 if bench.kind == "alertmanager" else 1)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "expired", "word"), [(True, False, "taken"), (False, False, "failed"), (True, True, "failed")]
+)
+async def test_https_is_spoken_to_whom_the_authority_signed_only(tmp_path, trusted, expired, word):
+    authority, other = Authority(tmp_path / "a"), Authority(tmp_path / "b")
+    certificate, key, _ = authority.issue("sink", expired=expired)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    async with Receiver(tls) as receiver, http_session(2.0, (authority if trusted else other).file) as session:
+        (sink,) = sinks_of(settings_for("generic", receiver.url))
+        answer = await post(session, sink, sink.tell([Telling(alert(), None)], NOW))
+        assert answer.word == word, answer
+        assert len(receiver.requests) == (word == "taken")
+        assert "secret-path" not in answer.reason

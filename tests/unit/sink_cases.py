@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -44,7 +45,8 @@ def alert(action: str = "firing", entity: str = "eu-1/n1", at: float = 0.0, sinc
 class Receiver:
     """A real HTTP server that notes what it gets and answers as it is told: `answers` first, then 200."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.requests: list[tuple[dict[str, str], Any]] = []
         self.answers: list[Callable[[], web.StreamResponse] | int] = []
         self.hang = asyncio.Event()
@@ -55,8 +57,8 @@ class Receiver:
         app.add_routes([web.post("/{path:.*}", self._take)])
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls).start()
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

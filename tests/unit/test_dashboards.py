@@ -1,4 +1,4 @@
-"""Dashboards and rules against the metrics catalogue: current files, known metrics, known labels, a place in the runbook."""
+"""Dashboards and rules: current files, metrics and labels of the catalogue, a heading of the runbook for each alert."""
 
 from __future__ import annotations
 

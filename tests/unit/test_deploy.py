@@ -250,7 +250,7 @@ def test_the_image_runs_as_a_plain_user_with_a_health_check():
     assert re.search(r"^USER 10001", DOCKERFILE, re.MULTILINE)
     assert "HEALTHCHECK" in DOCKERFILE
     assert 'CMD ["worker", "--all"]' in DOCKERFILE
-    for source in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE):
+    for source in re.findall(r"^COPY (?!--from)(?:--chown=\S+ )?(.+) \S+$", DOCKERFILE, re.MULTILINE):
         for name in source.split():
             assert (ROOT / name).exists(), name
             assert f"!{name}\n" in (ROOT / ".dockerignore").read_text(), name

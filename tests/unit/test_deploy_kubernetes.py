@@ -32,7 +32,7 @@ def closed(required: list[str], **properties: Any) -> dict[str, Any]:
 
 TEXT, WHOLE = {"type": "string"}, {"type": "integer", "minimum": 0}
 SECRET_KEY = closed(["name", "key"], name=TEXT, key=TEXT)
-# The fields used here, of the CRDs monitoring.coreos.com/v1 (Prometheus operator 0.86) and keda.sh/v1alpha1 (KEDA 2.18).
+# Those fields of the custom resources that are used here: the whole schemas are some hundred kilobytes each.
 CUSTOM = {
     "ServiceMonitor": closed(
         ["selector", "endpoints"],

@@ -119,6 +119,19 @@ async def test_check_tells_every_sink_and_says_which_took_it(monkeypatch, capsys
     ]
 
 
+def test_the_rights_of_a_sink_are_its_group_and_the_alerts(monkeypatch, capsys):
+    monkeypatch.setenv("DWCP_SINKS__ALERTMANAGER_URLS", '["http://am:9093"]')
+    assert run(["topics", "acls", "node", "--principal", "User:sink", "--for", "alert-sink", "--json"]) == 0
+    rights = {
+        (right["resource"], right["name"], right["operation"])
+        for right in json.loads(capsys.readouterr().out)["rights"]
+    }
+    assert rights == {
+        ("topic", "dwcp.anomalies", "Read"),
+        ("group", "dwcp-stream-alert-sink-alertmanager-am-9093", "Read"),
+    }
+
+
 def test_without_sinks_the_command_says_what_to_do(capsys):
     assert run(["alert-sink"]) == 1
     assert "Set sinks.alertmanager_urls or sinks.webhooks" in capsys.readouterr().err
