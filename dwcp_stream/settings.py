@@ -37,6 +37,7 @@ from dwcp_stream.setting_sections import (
     PageSettings,
     PublicKeys,
     Section,
+    SinkSettings,
     TopicSettings,
     TrainerSettings,
 )
@@ -46,7 +47,7 @@ PREFIX = "DWCP_"
 PROJECT = Path(__file__).resolve().parent.parent
 PATH_KEYS = ("streams_dir", "models_dir", "data_dir")
 SSL_PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-SECTION_PATHS = (("kafka", SSL_PATH_KEYS), ("archive", ("dir",)))
+SECTION_PATHS = (("kafka", SSL_PATH_KEYS), ("archive", ("dir",)), ("sinks", ("ssl_cafile",)))
 
 _file: ContextVar[Mapping[str, Any] | None] = ContextVar("settings file", default=None)
 
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     trainer: TrainerSettings = Field(default_factory=TrainerSettings)
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
     feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
+    sinks: SinkSettings = Field(default_factory=SinkSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",

@@ -269,6 +269,7 @@ class Stage:
                 raw=verdicts.quantiles[rows],
                 corrected=corrected,
                 scale=scale,
+                last=windows[rows][:, -1, self._targets],
                 score=verdicts.score[rows],
             )
             result.outputs += outputs

@@ -42,8 +42,10 @@ class Alarms:
         Windows scored, and the entities' time that they cover.
     alerts
         Alerts that began.
+    astray
+        Those of them that tell of no known trouble.
     firing
-        Share of the scored windows outside known trouble after which an alert fires.
+        Share of the scored windows outside known trouble at which one of these fires.
     found
         Stretches of known trouble in which an alert fires.
     average_precision, roc_auc
@@ -53,6 +55,7 @@ class Alarms:
     verdicts: int
     entity_days: float
     alerts: int
+    astray: int
     firing: float
     found: int
     average_precision: float
@@ -140,8 +143,9 @@ class Comparison:
         for name, alarms in (("candidate", self.alarms), ("champion", self.champion_alarms)):
             if alarms is not None:
                 said.append(
-                    f"The {name}: {alarms.alerts} alerts in {alarms.entity_days:.2f} entity-days, firing at "
-                    f"{alarms.firing:.2%} of its windows outside known trouble; {alarms.found} of {self.troubles} "
+                    f"The {name}: {alarms.alerts} alerts in {alarms.entity_days:.2f} entity-days, "
+                    f"{alarms.astray} of them about no known trouble, which fire at "
+                    f"{alarms.firing:.2%} of the windows outside; {alarms.found} of {self.troubles} "
                     f"known troubles found; average precision "
                     f"{_number(alarms.average_precision)} where chance has {_number(self.prevalence)}."
                 )

@@ -102,9 +102,16 @@ def judge_hearing(said: Comparison, pieces: int, own: int, its: int) -> Comparis
 
 
 def count_alarms(run: TrialRun, rows: pl.DataFrame) -> Alarms:
-    """Count a run's alarms, and rank its scores where the label is known."""
-    found = run.verdicts.join(rows, on=["entity", "ts"], how="left")
-    outside = found.filter(pl.col("label").ne(1.0).fill_null(value=True))
+    """Count a run's alarms, and rank its scores where the label is known.
+
+    An alert that fires at any row of a known trouble is about that, also before its beginning and after its end.
+    """
+    trouble = pl.col("label").eq(1.0).fill_null(value=False)
+    found = run.verdicts.join(rows, on=["entity", "ts"], how="left").sort("entity", "ts", maintain_order=True)
+    before = pl.col("firing").shift(1, fill_value=False) & pl.col("entity").eq(pl.col("entity").shift(1))
+    found = found.with_columns(alert=(pl.col("firing") & ~before.fill_null(value=False)).cum_sum())
+    firing = found.filter("firing").with_columns(known=trouble.any().over("alert"))
+    astray = firing.filter(~pl.col("known"))
     known = found.filter(pl.col("label").is_not_null() & pl.col("score").is_finite())
     precision = area = math.nan
     if known["label"].n_unique() == 2:
@@ -115,8 +122,9 @@ def count_alarms(run: TrialRun, rows: pl.DataFrame) -> Alarms:
         verdicts=len(found),
         entity_days=float(spans["ts"].sum()) / DAY,
         alerts=run.alerts,
-        firing=float(outside["firing"].cast(pl.Float64).sum()) / max(len(outside), 1),
-        found=found.filter(pl.col("firing") & pl.col("label").eq(1.0))["trouble"].n_unique(),
+        astray=astray["alert"].n_unique(),
+        firing=len(astray) / max(len(found.filter(~trouble)), 1),
+        found=firing.filter(trouble)["trouble"].n_unique(),
         average_precision=precision,
         roc_auc=area,
     )
@@ -128,12 +136,12 @@ def _prevalence(run: TrialRun, rows: pl.DataFrame) -> float:
 
 
 def _too_many(own: Alarms, its: Alarms) -> list[str]:
-    """Say whether it raises more alarms than may be; what it finds of known troubles is none of them."""
-    allowed = max(MULTIPLE * max(its.alerts, ALERTS_PER_DAY * own.entity_days), LEAST_ALERTS) + own.found
+    """Say whether it raises more alarms than may be; those that tell of known trouble do not count."""
+    allowed = max(MULTIPLE * max(its.astray, ALERTS_PER_DAY * own.entity_days), LEAST_ALERTS)
     share = max(MULTIPLE * its.firing, LEAST_FIRING)
     reasons = []
-    if own.alerts > allowed:
-        reasons.append(f"it raises {own.alerts} alerts beside the champion's {its.alerts}: more than {allowed:.0f}")
+    if own.astray > allowed:
+        reasons.append(f"it raises {own.astray} alerts beside the champion's {its.astray}: more than {allowed:.0f}")
     if own.firing > share:
         reasons.append(f"it fires at {own.firing:.2%} of its windows outside known trouble: more than {share:.2%}")
     return reasons

@@ -34,12 +34,15 @@ class Episode:
         Epoch seconds, both inclusive; `ends` is infinite while the alert fires.
     said
         The newest judgement.
+    kind
+        What kind of trouble the alert said it was; empty if it did not.
     """
 
     entity: str
     starts: float
     ends: float
     said: Said
+    kind: str = ""
 
 
 def episodes(
@@ -72,23 +75,23 @@ def episodes(
         before = said.get(judgement.about)
         if judgement.stream == stream and (before is None or before.said_at <= judgement.said_at):
             said[judgement.about] = judgement
-    known: dict[str, dict[int, tuple[str, float, float]]] = defaultdict(dict)
+    known: dict[str, dict[int, tuple[str, float, float, str]]] = defaultdict(dict)
     for alert in alerts:
         if alert.stream == stream:
             begin = datetime.fromisoformat(alert.starts_at)
             end = datetime.fromisoformat(alert.ends_at).timestamp() if isinstance(alert.ends_at, str) else inf
             own = known[alert.fingerprint]
-            end = min(end, own.get(milliseconds(begin), ("", 0.0, inf))[2])
-            own[milliseconds(begin)] = alert.entity, begin.timestamp(), end
+            resolved, kind = own.get(milliseconds(begin), ("", 0.0, inf, ""))[2:]
+            own[milliseconds(begin)] = alert.entity, begin.timestamp(), min(end, resolved), alert.kind or kind
     found = []
     for fingerprint, own in known.items():
         following = [*sorted(own)[1:], None]
         for key, after in zip(sorted(own), following, strict=True):
-            entity, starts, ends = own[key]
+            entity, starts, ends, kind = own[key]
             if after is not None:
                 ends = min(ends, own[after][1])
             judged = said.get((fingerprint, key))
-            found.append(Episode(entity, starts, ends, "unjudged" if judged is None else judged.verdict))
+            found.append(Episode(entity, starts, ends, "unjudged" if judged is None else judged.verdict, kind))
     for judgement in said.values():
         if judgement.verdict == "missed":
             starts = judgement.starts_at.timestamp()
@@ -114,6 +117,9 @@ class Rows:
         self._order = np.lexsort((ts, codes))
         self._ts, sorted_codes = ts[self._order], codes[self._order]
         self._bounds = np.searchsorted(sorted_codes, np.arange(len(names) + 1))
+
+    def __len__(self) -> int:
+        return len(self._ts)
 
     def inside(self, found: Iterable[Episode], before: float = 0.0, after: float = 0.0) -> Mask:
         """Return which rows [N] lie in any of some episodes, or at most so many seconds before or after one."""

@@ -130,19 +130,23 @@ def retrain(
     """
     # jax reads it once, when it is imported: sums then come out in one order
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-    from dwcp_stream.training.trainers import find_trainer  # noqa: PLC0415
+    from dwcp_stream.training.trainers import find_trainer, learns_from_labels  # noqa: PLC0415
 
     trainer = find_trainer(binding, stream.name)
     facts: dict[str, Any] = {}
     with TemporaryDirectory(prefix="dwcp-retrain-") as folder:
         try:
             progress(0.0, "choosing rows")
-            data = training_set(stream, binding, table, alerts, feedback, holdout=holdout, unjudged=unjudged)
+            supervised = learns_from_labels(binding, stream.name)
+            data = training_set(
+                stream, binding, table, alerts, feedback, holdout=holdout, labelled=supervised, unjudged=unjudged
+            )
             facts = _facts(data)
             file = Path(folder) / f"{stream.name}-recent.parquet"
             data.train.write_parquet(file)
+            told = msgspec.structs.replace(binding, label=data.label if supervised else None)
             job = Job(
-                stream, _labelled_by(binding, data.label), (file,), seed, epochs, command,
+                stream, told, (file,), seed, epochs, command,
                 progress=lambda share, what: progress(TRAINED * share, what),
             )  # fmt: skip
             candidate = trainer(job)
@@ -195,10 +199,6 @@ def _rehearse(candidate: Candidate, job: Job, root: Path, stream: StreamDefiniti
     """Publish a candidate where nobody looks, and load it as a worker would: what is refused goes no further."""
     repository = ModelRepository(root)
     return repository.load(job.binding.name, publish(candidate, job, repository)).bind(stream)
-
-
-def _labelled_by(binding: ModelBinding, label: str) -> ModelBinding:
-    return msgspec.structs.replace(binding, label=label) if binding.task == "incident" else binding
 
 
 def _facts(data: TrainingSet) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class TrainingSet:
     Attributes
     ----------
     train
-        Rows before `cut`. For anomaly and forecast models those in and shortly before alerts and missed trouble are
-        left out; for incident models all are there, with a label.
+        Rows before `cut`. Those in and shortly before alerts and missed trouble are left out; with `labelled` all are
+        there, with a label, `disturbed` = 1 where it is not known, and the kind of the fault in `fault_type`.
     holdout
         All rows from `cut` on, with a label whatever the task: what was left out of training is what a detector should
         find, and what a forecaster will be asked for.
@@ -66,6 +66,7 @@ def training_set(
     *,
     holdout: float = HOLDOUT,
     before: float | None = None,
+    labelled: bool | None = None,
     unjudged: bool = True,
 ) -> TrainingSet:
     """Split telemetry by time, and leave out or label what was no quiet time.
@@ -87,6 +88,8 @@ def training_set(
     before
         Seconds before an alert that are no quiet time either, and how long missed trouble lasts. Default: the length
         of a window, since that is how far a verdict looks back.
+    labelled
+        Whether the trainer learns from labels; default: that of incident models does.
     unjudged
         Whether alerts that nobody judged are left out. After a drift they tell of what has changed: it is to be learnt.
 
@@ -111,11 +114,17 @@ def training_set(
     name = binding.label or LABEL
     marked = table.with_columns(pl.Series(name, label, dtype=pl.Float64, nan_to_null=True))
     early = ts < cut
+    supervised = binding.task == "incident" if labelled is None else labelled
     heard = [episode for episode in found if unjudged or episode.said != "unjudged"]
-    keep = early if binding.task == "incident" else early & ~_disturbed(rows, heard, span, LONGEST * (cut - first))
-    train = marked.filter(pl.Series(keep))
+    keep = early if supervised else early & ~_disturbed(rows, heard, span, LONGEST * (cut - first))
+    if supervised:
+        train = marked.with_columns(
+            pl.col(name).is_null().cast(pl.Float64).alias("disturbed"), pl.Series("fault_type", _kinds(rows, found))
+        ).filter(pl.Series(keep))
+    else:
+        train = marked.filter(pl.Series(keep)).drop(name)
     return TrainingSet(
-        train=train if binding.task == "incident" else train.drop(name),
+        train=train,
         holdout=marked.filter(pl.Series(~early)),
         label=name,
         cut=cut,
@@ -158,3 +167,12 @@ def _labels(rows: Rows, found: list[Episode], span: float) -> NDArray[np.float64
     label = np.where(rows.inside(told, before=span) | rows.inside(missed, after=span), np.nan, 0.0)
     label[rows.inside(trouble)] = 1.0
     return label
+
+
+def _kinds(rows: Rows, found: list[Episode]) -> list[str]:
+    """Return the kind of the fault in each row, as the alert that was judged true called it, else nothing."""
+    said = [episode for episode in found if episode.said == "true" and episode.kind]
+    kinds = np.full(len(rows), "", dtype=object)
+    for kind in sorted({episode.kind for episode in said}):
+        kinds[rows.inside(episode for episode in said if episode.kind == kind)] = kind
+    return list(kinds.tolist())

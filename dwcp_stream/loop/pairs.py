@@ -91,7 +91,8 @@ class PairedErrors:
     Parameters
     ----------
     longest
-        Seconds before a stream's newest bucket that are kept.
+        Seconds before a stream's newest bucket that are kept: no less than the greatest age of a candidate, for a
+        sequential test needs its series from the beginning.
     settle
         Seconds of event time that a bucket has to be over before it counts.
 

@@ -33,7 +33,7 @@ class Part:
 
     @cached_property
     def label(self) -> NDArray[np.bool_]:
-        """Whether an incident is going on; an unknown label counts as none."""
+        """Whether an incident is going on."""
         return np.asarray(np.nan_to_num(self._column(self.label_column)) > 0)
 
     @cached_property
@@ -90,7 +90,7 @@ class NodeData:
 
 
 def load_node_data(job: Job) -> NodeData:
-    """Read a job's files and split them by entity and time.
+    """Read a job's files and split them by entity and time; rows whose label is unknown are in no part.
 
     Raises
     ------
@@ -111,6 +111,7 @@ def load_node_data(job: Job) -> NodeData:
     part_of[order[: sizes["valid"]]] = 1
     part_of[order[sizes["valid"] : sizes["valid"] + sizes["test"]]] = 2
     ends = grid.ends()
+    ends = ends[np.isfinite(grid.columns[label][ends])]
     ts, part = grid.ts[ends], part_of[grid.entity[ends]]
     cut = float(ts.min() + TIME_CUT * (ts.max() - ts.min()))
     train, valid, test = (

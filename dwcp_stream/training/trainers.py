@@ -20,6 +20,15 @@ TRAINERS: Final = (
     ("*", "*", "incident", "dwcp_stream.training.incident.trainer", "train_incident"),
 )
 
+LABELLED: Final = (("node", "*-iforest"), ("consensus", "*-kinds"))
+"""Anomaly models whose trainers need a label: one chooses its threshold by it, the other learns kinds of faults."""
+
+
+def learns_from_labels(binding: ModelBinding, stream: str) -> bool:
+    """Return whether a model's trainer needs the column of the label."""
+    named = [fnmatchcase(stream, of) and fnmatchcase(binding.name, pattern) for of, pattern in LABELLED]
+    return binding.task == "incident" or (binding.task == "anomaly" and any(named))
+
 
 def find_trainer(binding: ModelBinding, stream: str) -> Trainer:
     """Return the trainer of a model of the stream with this name.

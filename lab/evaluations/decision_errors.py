@@ -172,6 +172,13 @@ def resampled(rng: np.random.Generator, sources: list[Source], runs: int, bucket
     return Runs(made, ratio)
 
 
+def changing_places(rng: np.random.Generator, drawn: Runs) -> Runs:
+    """Draw anew for each day which version is the champion, so that neither is better in any sense."""
+    runs, buckets = drawn.differences[0.0].shape
+    signs = np.repeat(rng.choice([-1, 1], (runs, -(-buckets // DAY))), DAY, axis=1)[:, :buckets]
+    return Runs({0.0: drawn.differences[0.0] * signs})
+
+
 def fitted(rng: np.random.Generator, sources: list[Source], runs: int, buckets: int) -> Runs:
     """Draw from the ARMA(1, 1) of one source per run: its own innovations, shuffled with replacement.
 

@@ -64,7 +64,11 @@ def test_the_steps_train_judge_and_publish_a_shadow(steps, tmp_path: Path):
 
     models = str(tmp_path / "models")
     for run in ("7", "8"):
-        steps("Publish, and run as shadow", **given, DWCP_MODELS_DIR=models, GITHUB_RUN_ID=run)
+        known = {**given, "DWCP_MODELS_DIR": models, "GITHUB_RUN_ID": run}
+        steps("Judge the champion on the same file", "Publish, and run as shadow", **known)
+        assert (tmp_path / "champion.json").exists() == (run == "8"), "the first time there is none to judge"
+    champion = json.loads((tmp_path / "champion.json").read_text())["models"][0]
+    assert (champion["version"], champion["forecasts"]) == (1, judged["forecasts"]), "the same graph, the same figures"
     repository = ModelRepository(models)
     assert repository.versions("link-forecast") == [1, 2]
     assert repository.aliases("link-forecast") == {"champion": 1, "shadow": 2}

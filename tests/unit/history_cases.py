@@ -31,12 +31,20 @@ def binding(task: Any = "anomaly", **values: Any) -> ModelBinding:
     return ModelBinding(**{"name": f"demo-{task}", "task": task, **values})
 
 
-def alert(entity: str, starts: float, ends: float | None = None, *, stream: str = "demo", model: str = "m") -> Alert:
+def alert(
+    entity: str,
+    starts: float,
+    ends: float | None = None,
+    *,
+    stream: str = "demo",
+    model: str = "m",
+    kind: str | None = None,
+) -> Alert:
     """A firing alert, or the message that it is resolved."""
     more = {} if ends is None else {"ends_at": rfc3339(ends)}
     return Alert(
         labels={}, annotations={}, starts_at=rfc3339(starts), fingerprint=fingerprint("a", stream, entity, model),
-        action="firing" if ends is None else "resolved", reason="score", severity="warning", score=2.0, kind=None,
+        action="firing" if ends is None else "resolved", reason="score", severity="warning", score=2.0, kind=kind,
         state="scored", fields=[], stream=stream, entity=entity, model=model, model_version=1,
         event_time=rfc3339(starts if ends is None else ends), **more,
     )  # fmt: skip

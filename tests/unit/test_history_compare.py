@@ -121,8 +121,8 @@ def alarms(own: TrialRun, its: TrialRun | None, rows: pl.DataFrame, task: str = 
 def test_alarms_are_counted_outside_known_trouble_and_troubles_by_their_stretch():
     rows = labels([0.0] * 10 + [1.0] * 5 + [None] * 5)
     found = count_alarms(run(scores=scores([0] * 8 + [1] * 4 + [0] * 7 + [1]), alerts=2), rows)
-    assert (found.verdicts, found.alerts, found.found) == (20, 2, 1)
-    assert found.firing == pytest.approx(3 / 15)
+    assert (found.verdicts, found.alerts, found.astray, found.found) == (20, 2, 1, 1)
+    assert found.firing == pytest.approx(1 / 15)  # what fires at 8 and 9 already is about the trouble that begins at 10
     assert found.entity_days == pytest.approx(19 / 86_400)
     assert found.average_precision == pytest.approx(0.5, abs=0.2)
 
@@ -130,13 +130,14 @@ def test_alarms_are_counted_outside_known_trouble_and_troubles_by_their_stretch(
 def test_a_candidate_that_fires_much_more_is_refused_and_a_little_is_not():
     quiet = labels([0.0] * 1000)
     calm = run(scores=scores([0] * 1000))
-    assert alarms(run(scores=scores([1] * 9 + [0] * 991), alerts=3), calm, quiet).acceptable
-    many = alarms(run(scores=scores([1] * 9 + [0] * 991), alerts=4), calm, quiet)
+    assert alarms(run(scores=scores([1, 0, 1, 1, 0, 1] + [0] * 994), alerts=3), calm, quiet).acceptable
+    many = alarms(run(scores=scores([1, 0, 1, 0, 1, 0, 1] + [0] * 993), alerts=4), calm, quiet)
     assert many.reasons == ("it raises 4 alerts beside the champion's 0: more than 3",)
     always = alarms(run(scores=scores([1] * 1000), alerts=1), calm, quiet)
     assert always.reasons == ("it fires at 100.00% of its windows outside known trouble: more than 1.00%",)
-    busy = run(scores=scores([1] * 100 + [0] * 900), alerts=10)
-    assert alarms(run(scores=scores([1] * 300 + [0] * 700), alerts=30), busy, quiet).acceptable
+    busy = run(scores=scores([*[1, 0] * 100, *[0] * 800]), alerts=100)
+    assert alarms(run(scores=scores([*[1, 0] * 299, *[0] * 402]), alerts=299), busy, quiet).acceptable
+    assert len(alarms(run(scores=scores([*[1, 0] * 301, *[0] * 398]), alerts=301), busy, quiet).reasons) == 2
 
 
 def test_troubles_that_the_champion_finds_may_not_be_lost():
@@ -218,7 +219,7 @@ def test_each_stretch_of_trouble_of_an_entity_has_its_number():
 
 
 def test_the_report_says_all_of_it():
-    numbers = Alarms(10, 1.5, 2, 0.01, 1, nan, nan)
+    numbers = Alarms(10, 1.5, 2, 1, 0.01, 1, nan, nan)
     found = replace(said("anomaly", 0), alarms=numbers, champion_alarms=numbers, made_up=3, made_up_found=2, ends=inf)
     text = found.section()
     assert "the detector that needs no training" in text

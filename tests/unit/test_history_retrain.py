@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 from dwcp_stream.events import Alert, rfc3339
 from dwcp_stream.history.retrain import Retrained, retrain
 from dwcp_stream.registry import ModelRepository
+from dwcp_stream.settings import Settings
+from dwcp_stream.streams import load_streams
 from tests.unit.history_cases import ANOMALY, FORECAST, INCIDENT, alert, history, judged, missed, sites
 
 DAYS = 30
 DAY = 86_400.0
+ROOT = Path(__file__).parents[2]
 
 
 def attempt(folder: Path, model: str, table: pl.DataFrame, **given: Any) -> Retrained:
@@ -131,6 +135,31 @@ def test_an_incident_model_learns_from_what_was_judged_and_wrong_labels_are_refu
     second = attempt(tmp_path, INCIDENT, table, alerts=alerts, feedback=wrong)
     assert second.version is None
     assert any("average precision" in reason for reason in second.reasons)
+
+
+@pytest.mark.slow
+def test_the_consensus_model_learns_kinds_from_what_was_judged(tmp_path: Path):
+    stream = load_streams(ROOT / "config" / "streams")["consensus"]
+    parts, alerts = [], []
+    for file in sorted((ROOT / "lab" / "recordings").glob("*.csv.gz")):
+        run, name = pl.read_csv(file, infer_schema_length=None), file.name.split(".")[0]
+        ts = run["ts"].to_numpy() - run["ts"][0] + 1_760_000_000.0  # side by side
+        parts.append(run.select(pl.Series("ts", ts), pl.lit(name).alias("cluster_id"), *stream.field_names))
+        words = run["label"].cast(pl.String).fill_null("").to_list()
+        for word, rows in itertools.groupby(range(len(words)), key=words.__getitem__):
+            if word not in {"", "0"}:
+                first, *_, last = [*rows] * 2
+                alerts.append(alert(name, float(ts[first]), float(ts[last]), stream="consensus", kind=word))
+    table = pl.concat(parts, how="diagonal_relaxed").sort("ts")
+    settings = Settings(models_dir=tmp_path / "models")
+    said = [judged("true", about) for about in alerts]
+    found = retrain(settings, stream, stream.models[0], table, alerts, said)
+    assert found.version == 1, found.reasons
+    assert found.comparison is not None
+    assert found.comparison.alarms is not None
+    assert found.comparison.alarms.found == found.comparison.troubles == 3
+    report = (tmp_path / "models" / "consensus-kinds" / "1" / "report.md").read_text()
+    assert "| quorum_lost | " in report
 
 
 def test_an_incident_model_without_judged_alerts_is_not_published(tmp_path: Path):

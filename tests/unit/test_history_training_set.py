@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dwcp_stream.errors import PayloadError
 from dwcp_stream.history.episodes import Episode, Rows, episodes
 from dwcp_stream.history.training_set import training_set, window_seconds
+from dwcp_stream.training.trainers import learns_from_labels
 from tests.unit.history_cases import alert, binding, judged, missed, small_stream
 
 STREAM = small_stream()
@@ -89,6 +90,36 @@ def test_incident_rows_are_labelled_by_what_was_said():
 def test_the_label_has_the_name_that_the_trainer_reads():
     data = training_set(STREAM, binding("incident", label="fault"), rows(), [], [])
     assert "fault" in data.train.columns
+
+
+def test_a_trainer_that_learns_from_labels_gets_kinds_and_what_to_pass_over():
+    lost, unjudged = alert("a", T0 + 20, T0 + 24, kind="leader_lost"), alert("a", T0 + 60, T0 + 64)
+    said = [judged("true", lost), missed("b", T0 + 30)]
+    data = training_set(STREAM, binding(), rows(), [lost, unjudged], said, labelled=True)
+    assert data.left_out == 0
+    own = data.train.filter(pl.col("id") == "a")
+    assert [s for s, kind in zip(left(data.train, "a"), own["fault_type"], strict=True) if kind] == list(range(20, 25))
+    assert set(own["fault_type"].to_list()) == {"leader_lost", ""}
+    assert [s for s, mark in zip(left(data.train, "a"), own["disturbed"], strict=True) if mark] == [
+        *range(15, 20),
+        *range(55, 65),
+    ]
+    assert set(data.train.filter(pl.col("id") == "b")["fault_type"].to_list()) == {""}
+
+
+@pytest.mark.parametrize(
+    ("stream", "name", "task", "labels"),
+    [
+        ("consensus", "consensus-kinds", "anomaly", True),
+        ("node", "node-iforest", "anomaly", True),
+        ("node", "node-gbt", "incident", True),
+        ("any", "any-incident", "incident", True),
+        ("any", "any-kinds", "anomaly", False),
+        ("link", "link-forecast", "forecast", False),
+    ],
+)
+def test_which_trainers_learn_from_labels(stream, name, task, labels):
+    assert learns_from_labels(binding(task, name=name), stream) is labels
 
 
 def test_messages_of_other_streams_change_nothing():

@@ -51,6 +51,16 @@ def test_the_fitted_process_has_the_memory_of_the_series():
     assert (abs(phi), theta) == (pytest.approx(0.0, abs=0.01), 0.0)
 
 
+def test_changing_places_turns_whole_days_around():
+    drawn = decision_errors.Runs({0.0: np.ones((200, 700)), 0.1: np.ones((200, 700))})
+    found = decision_errors.changing_places(np.random.default_rng(6), drawn).differences
+    assert list(found) == [0.0]
+    first, second, third = np.split(found[0.0], [288, 576], axis=1)
+    assert all((np.ptp(day, axis=1) == 0).all() for day in (first, second, third))
+    assert abs(first[:, 0].mean()) < 0.3
+    assert abs((first[:, 0] * second[:, 0]).mean()) < 0.3
+
+
 def test_a_candidate_is_made_as_good_and_then_better():
     rng = np.random.default_rng(4)
     champion, candidate = np.abs(rng.normal(size=(2000, 3))), 1.7 * np.abs(rng.normal(size=(2000, 3)))
@@ -81,6 +91,7 @@ def test_the_evaluation_finds_the_better_version_in_made_up_traces(tmp_path):
         assert found[setting, 0.1, "sequential"]["promoted"] >= 0.5
         assert found[setting, -0.1, "sequential"]["rolled_back"] >= 0.5
         assert found[setting, 0.0, "sequential"]["promoted"] <= 0.2
+    assert found["one link, changing places", 0.0, "sequential"]["undecided"] >= 0.6
     assert found["AR(1) 0.97", 0.0, "repeated t-test"]["undecided"] <= 0.2
     assert found["AR(1) 0.97", 0.0, "sequential"]["undecided"] >= 0.8
     assert picture.read_text().count("<svg") == 1

@@ -24,7 +24,7 @@ LONG = POLICY.max_age + 1.0
 def errors(lower: float, upper: float, *, age: float = 1e5, served: float | None = None, **more) -> Evidence:
     blocks = more.pop("blocks", BLOCKS)
     bounds = Bounds(lower, upper, (lower + upper) / 2 if lower > -inf else more.pop("mean", 0.0), 1000, 500.0, blocks)
-    return Evidence(age, served, bounds, 1000, **more)
+    return Evidence(age, served, bounds, more.pop("ratio", 0.9), 1000, **more)
 
 
 BETTER, WORSE, NEITHER = errors(0.01, 0.2), errors(-0.2, -0.01), errors(-0.1, 0.08)
@@ -46,6 +46,12 @@ def word(arms: Arms, known: Evidence, policy: Policy = POLICY) -> str | None:
         (SHADOW, errors(-0.02, 0.1), "challenged"),
         (SHADOW, errors(-inf, inf, blocks=8, mean=0.1), "challenged"),
         (SHADOW, EARLY, None),
+        (SHADOW, replace(BETTER, ratio=1.0), None),
+        (CHALLENGER, replace(BETTER, ratio=1.02, served=3600.0), None),
+        (CHALLENGER, replace(BETTER, served=3600.0, windows=1000, champion_over=4, over=13), None),
+        (CHALLENGER, replace(BETTER, served=3600.0, windows=1000, champion_over=5, over=13), "promoted"),
+        (CHALLENGER, replace(BETTER, served=3600.0, windows=1000, champion_over=0, over=10), "promoted"),
+        (CHALLENGER, replace(BETTER, served=3600.0, windows=1000, over=900, age=LONG), "dropped"),
         (SHADOW, replace(NEITHER, age=LONG), "dropped"),
         (SHADOW, replace(BETTER, unpaired=200), None),
         (SHADOW, replace(BETTER, unpaired=200, age=LONG), "dropped"),
@@ -87,7 +93,15 @@ def test_what_becomes_of_the_champion_before(known, expected):
 def test_a_decision_says_its_numbers():
     verdict = decide(SHADOW, {2: WORSE}, POLICY)
     assert verdict is not None
-    numbers = {"age_hours": 27.778, "mean": -0.105, "lower": -0.2, "upper": -0.01, "n": 1000, "unpaired": 0}
+    numbers = {
+        "age_hours": 27.778,
+        "mean": -0.105,
+        "lower": -0.2,
+        "upper": -0.01,
+        "n": 1000,
+        "unpaired": 0,
+        "ratio": 0.9,
+    }
     assert verdict.numbers == pytest.approx(numbers)
     assert verdict.reason == "its realised error is larger, by 10.5%"
 
