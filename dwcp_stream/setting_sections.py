@@ -121,7 +121,7 @@ class PageSettings(Section):
     """The live page of all streams: `dwcp-stream page`."""
 
     port: int = Field(
-        default=9468, ge=0, le=65535, description="Port of the page, on http.host. 0: any free port, logged."
+        default=9467, ge=0, le=65535, description="Port of the page, on http.host. 0: any free port, logged."
     )
     workers: str = Field(
         default="",
