@@ -88,6 +88,7 @@ class Stage:
             model.name,
             model.version,
             [stream.fields[i] for i in self._columns.tolist()],
+            threshold=stream.alert.threshold,
         )
         self._predictions = PredictionSource(
             stream.name,
