@@ -32,10 +32,12 @@ from dwcp_stream.setting_sections import (
     ControlSettings,
     FeedbackSettings,
     HttpSettings,
+    IncidentSettings,
     KafkaSettings,
     LogSettings,
     PublicKeys,
     Section,
+    SilenceSettings,
     TopicSettings,
     TrainerSettings,
 )
@@ -80,6 +82,8 @@ class Settings(BaseSettings):
     trainer: TrainerSettings = Field(default_factory=TrainerSettings)
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
     feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
+    incidents: IncidentSettings = Field(default_factory=IncidentSettings)
+    silences: SilenceSettings = Field(default_factory=SilenceSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",

@@ -30,6 +30,8 @@ COMMANDS = {
     "trainer": "Decide which version serves by what really happened, and train again.",
     "accuracy": "Show how good forecasts and alerts were.",
     "report": "Write the card of a week.",
+    "incidents": "Make incidents of alerts, and look at them.",
+    "silence": "Let nobody be told of some alerts for some time.",
     "feedback": "Say whether an alert was right, or missing.",
     "topics": "List and create the topics.",
     "control": "Command running workers, signed.",

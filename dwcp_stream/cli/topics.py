@@ -66,11 +66,11 @@ Examples:
 @click.option(
     "--for",
     "role",
-    type=click.Choice(["worker", "sender", "operator", "archiver"]),
+    type=click.Choice(["worker", "sender", "operator", "archiver", "incidents"]),
     default="worker",
     show_default=True,
     help="worker: `worker STREAM`; sender: `replay` and agents; operator: `topics create`, `topics list`, `doctor`;"
-    " archiver: `archive STREAM`.",
+    " archiver: `archive STREAM`; incidents: `incidents run`, of all streams.",
 )
 @settings_option
 @json_option
@@ -82,7 +82,15 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
     """
     from dwcp_stream.kafka.archiver import archive_group
     from dwcp_stream.kafka.catalogue import topic_name
-    from dwcp_stream.kafka.rights import archiver_rights, commands, operator_rights, sender_rights, worker_rights
+    from dwcp_stream.kafka.incidents import incident_group
+    from dwcp_stream.kafka.rights import (
+        archiver_rights,
+        commands,
+        incident_rights,
+        operator_rights,
+        sender_rights,
+        worker_rights,
+    )
     from dwcp_stream.loading import find_stream
     from topologies.names import app_id, changelog_topic, journal_topic
 
@@ -94,6 +102,8 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
         rights = sender_rights(source)
     elif role == "archiver":
         rights = archiver_rights(source, archive_group(settings, definition))
+    elif role == "incidents":
+        rights = incident_rights(incident_group(settings), prefix)
     elif role == "operator":
         rights = operator_rights(source, state, prefix)
     else:

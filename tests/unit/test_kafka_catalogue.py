@@ -28,6 +28,8 @@ def test_the_catalogue_has_the_topics_of_the_design() -> None:
         "dwcp.models": "compact",
         "dwcp.deadletter": "delete",
         "dwcp.feedback": "delete",
+        "dwcp.incidents": "compact,delete",
+        "dwcp.silences": "compact",
         "dwcp.control": "delete",
     }
 
