@@ -22,6 +22,8 @@ COMMANDS = {
     "broker": "Run the embedded broker: Kafka's protocol, in memory.",
     "replay": "Send a file's samples to a stream's topic.",
     "backtest": "Run a file through a stream's pipeline, without Kafka.",
+    "budget": "Choose the alert policy that keeps to so many alerts a day.",
+    "explain": "Say why an alert was raised, and reproduce its score.",
     "train": "Train a stream's models from a file, or on recent telemetry.",
     "archive": "Keep a stream's telemetry as Parquet files.",
     "evaluate": "Compare a model with simple rules on a file.",

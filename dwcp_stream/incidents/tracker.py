@@ -176,17 +176,17 @@ def _merged(before: Incident, current: list[Incident]) -> Incident:
 
 def _episode(alert: Alert) -> Episode:
     starts = datetime.fromisoformat(alert.starts_at)
-    over = isinstance(alert.ends_at, str)
+    ends = _seconds(alert.ends_at) if isinstance(alert.ends_at, str) else math.inf
     return Episode(
         key=(alert.fingerprint, milliseconds(starts)),
         stream=alert.stream,
         entity=alert.entity,
         model=alert.model,
         starts=starts.timestamp(),
-        ends=_seconds(alert.ends_at) if over else math.inf,
+        ends=ends,
         level=LEVELS.index(alert.severity),
         # the score of a resolved alert is low, and says nothing of the trouble
-        score=math.nan if alert.score is None or over else alert.score,
+        score=alert.score if alert.score is not None and math.isinf(ends) else math.nan,
         kind=alert.kind,
         newest=_seconds(alert.event_time),
     )
