@@ -183,3 +183,27 @@ async def test_a_file_instead_of_kafka(tmp_path: Path) -> None:
     assert result["at"] == at
     assert {len(result["times"])} == {len(values) for values in result["window"].values()}
     assert bool(result["changes"]) == (result["score"] >= 1.0)
+
+
+async def test_what_another_policy_would_change_and_what_a_budget_costs(kafka, unique: str, tmp_path: Path) -> None:
+    settings = await site(kafka, unique, tmp_path, "consensus")
+    stream = find_stream(settings, "consensus")
+    records = list(read_records([ROOT / "tests/data/etcd/dev_r1.csv.gz"], stream, "etcd-lab"))
+    firing = [alert for _, alert in await history(settings, "consensus", records) if alert.action == "firing"]
+    policy = tmp_path / "new.toml"
+    policy.write_text("[alert]\nthreshold = 1000000.0\n")
+    words = ("backtest", "consensus", "--since", "36500d", "--diff")
+    gone = cli(settings, *words, "--policy", str(policy))["diff"]
+    assert gone["counts"] == {"appears": 0, "vanishes": len(firing), "same": 0, "severity": 0}
+    assert sum(day["before"] for day in gone["days"].values()) == len(firing)
+    same = cli(settings, *words, "--model", "consensus-kinds:2")["diff"]
+    assert same["counts"] == {"appears": 0, "vanishes": 0, "same": len(firing), "severity": 0}
+    found = cli(settings, "budget", "consensus", "--per-day", "100", "--since", "36500d")
+    chosen = [row for row in found["parts"] if (row["part"], row["policy"]) == ("chosen on", "then")]
+    assert chosen[0]["per_day"] <= 100 < len(firing) / sum(row["days"] for row in found["parts"][::2])
+    assert found["recall_of"] == "made-up trouble"
+    assert chosen[0]["troubles"] > 0
+    policy.write_text(found["policy_toml"])
+    after = cli(settings, *words, "--policy", str(policy))
+    assert after["diff"]["counts"] == found["diff"]["counts"]
+    assert after["policy"] == found["policy"]
