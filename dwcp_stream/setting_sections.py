@@ -324,3 +324,35 @@ class SinkSettings(Section):
         if self.resolve_seconds < 2 * self.resend_seconds:
             raise ValueError("resolve_seconds must be at least twice resend_seconds, or alerts end too soon")
         return self
+
+
+class IncidentSettings(Section):
+    """Which alerts are one incident."""
+
+    gap: float = Field(
+        default=300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds of event time that may lie between the end of an alert and the beginning of the next"
+        " one of the"
+        " same incident.",
+    )
+    keep_days: float = Field(
+        default=30.0,
+        gt=0,
+        le=3650,
+        description="Days of event time after which a resolved incident is forgotten: alerts that come later still"
+        " make a new"
+        " one.",
+    )
+
+
+class SilenceSettings(Section):
+    """Whose silences count."""
+
+    keys: PublicKeys = Field(
+        default_factory=dict,
+        description="Public Ed25519 keys by name, one of which must have signed a silence that is to count; without"
+        " one every"
+        " silence counts.",
+    )

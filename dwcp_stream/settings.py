@@ -32,11 +32,13 @@ from dwcp_stream.setting_sections import (
     ControlSettings,
     FeedbackSettings,
     HttpSettings,
+    IncidentSettings,
     KafkaSettings,
     LogSettings,
     PageSettings,
     PublicKeys,
     Section,
+    SilenceSettings,
     SinkSettings,
     TopicSettings,
     TrainerSettings,
@@ -84,6 +86,8 @@ class Settings(BaseSettings):
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
     feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
     sinks: SinkSettings = Field(default_factory=SinkSettings)
+    incidents: IncidentSettings = Field(default_factory=IncidentSettings)
+    silences: SilenceSettings = Field(default_factory=SilenceSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dwcp_stream.streams.definition import MAX_FIELDS, MAX_WINDOW, Field, ModelBinding, StreamDefinition
+from dwcp_stream.streams.definition import MAX_FIELDS, MAX_WINDOW, AlertPolicy, Field, ModelBinding, StreamDefinition
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -43,10 +43,19 @@ def problems(stream: StreamDefinition) -> Iterator[Problem]:
         if model.name in names:
             yield Problem(f"models[{index}].name", f'model "{model.name}" is bound twice', "Remove one")
         names.add(model.name)
-    if not 0 <= stream.alert.min_duration < 1e9:
+    yield from policy_problems(stream.alert)
+
+
+def policy_problems(alert: AlertPolicy) -> Iterator[Problem]:
+    """Yield everything that is wrong with an alert policy."""
+    if not 0 <= alert.min_duration < 1e9:
         yield Problem("alert.min_duration", "must be 0 or more", "Write seconds")
-    if not 0 < stream.alert.resolve_below <= 1:
+    if not 0 < alert.resolve_below <= 1:
         yield Problem("alert.resolve_below", "must be over 0 and at most 1", "1 is the threshold; 0.8 is usual")
+    if not 0 < alert.threshold < 1e9:
+        yield Problem(
+            "alert.threshold", "must be over 0", "1 leaves the models' own threshold; 2 needs twice the score"
+        )
 
 
 def _identity(stream: StreamDefinition) -> Iterator[Problem]:
