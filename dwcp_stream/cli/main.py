@@ -25,7 +25,7 @@ COMMANDS = {
     "train": "Train a stream's models from a file, or on recent telemetry.",
     "archive": "Keep a stream's telemetry as Parquet files.",
     "evaluate": "Compare a model with simple rules on a file.",
-    "streams": "List the streams, or show one.",
+    "streams": "List the streams, show one, or draft one from a file.",
     "models": "List, show and verify the models.",
     "trainer": "Decide which version serves by what really happened, and train again.",
     "accuracy": "Show how good forecasts and alerts were.",
