@@ -33,12 +33,12 @@ check: $(STAMP) ## Lint, types, unit and contract tests: under two minutes, no K
 	$(PYTEST) tests/unit tests/contract tests/lab -m "not full and not kafka" $(PARALLEL)
 
 test: $(STAMP) jars ## All that a change can break, on real Kafka, with coverage
-	@scripts/system-packages go
+	@scripts/system-packages go etcd prometheus
 	$(lint)
 	$(PYTEST) -m "not full" $(PARALLEL) --cov --cov-report=term:skip-covered
 
 full: $(STAMP) jars ## Everything, also chaos, soak and the lab's etcd clusters
-	@scripts/system-packages etcd go
+	@scripts/system-packages etcd go prometheus
 	$(lint)
 	$(PYTEST) --cov --cov-report=term:skip-covered
 

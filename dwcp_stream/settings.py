@@ -29,6 +29,7 @@ from pydantic_settings import (
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.setting_sections import (
     ArchiveSettings,
+    CollectSettings,
     ControlSettings,
     FeedbackSettings,
     HttpSettings,
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     control: ControlSettings = Field(default_factory=ControlSettings)
     trainer: TrainerSettings = Field(default_factory=TrainerSettings)
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
+    collect: CollectSettings = Field(default_factory=CollectSettings)
     feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
     app_id: str = Field(
         default="dwcp-stream",

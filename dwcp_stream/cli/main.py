@@ -23,6 +23,7 @@ COMMANDS = {
     "replay": "Send a file's samples to a stream's topic.",
     "backtest": "Run a file through a stream's pipeline, without Kafka.",
     "train": "Train a stream's models from a file, or on recent telemetry.",
+    "collect": "Scrape Prometheus exporters and send a stream's samples.",
     "archive": "Keep a stream's telemetry as Parquet files.",
     "evaluate": "Compare a model with simple rules on a file.",
     "streams": "List the streams, show one, or draft one from a file.",
@@ -92,6 +93,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False, obj=state)
     except click.exceptions.Abort:  # click turns KeyboardInterrupt into this
+        click.echo("interrupted", err=True)
         return INTERRUPTED
     except click.ClickException as error:
         error.show()

@@ -185,6 +185,14 @@ def test_every_method_makes_series_that_prometheus_can_read(metrics):
     metrics.set("dwcp_pba_prediction_accuracy", 0.9, "link", "lstm")
     metrics.set("dwcp_pba_sample_count", 12, "link", "lstm")
     metrics.retrain("link", "lstm")
+    metrics.count("dwcp_decisions_total", 1, "link", "lstm", "trained")
+    metrics.observe("dwcp_training_duration_seconds", 1.0, "link", "lstm")
+    metrics.set("dwcp_trainer_leads", 1)
+    metrics.count("dwcp_trainer_unreadable_total", 1, "drift")
+    metrics.count("dwcp_scrapes_total", 1, "node", "read")
+    metrics.observe("dwcp_scrape_duration_seconds", 0.1, "node")
+    metrics.count("dwcp_collected_total", 1, "node", "sent")
+    metrics.set("dwcp_collect_waiting", 0, "node")
     families = {
         family.name
         for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())

@@ -48,16 +48,16 @@ def find_time(frame: pl.DataFrame, path: Path, told: str | None = None) -> tuple
         return told, times, Guess(told, "time", f"as you said{_unit(frame[told], times)}")
     by_name = sorted((c for c in frame.columns if _plain(c) in NAMES), key=lambda c: NAMES.index(_plain(c)))
     for name in by_name:
-        times = _times(frame[name], path)
-        if times is not None:
-            return name, times, Guess(name, "time", f"its name, and its values are times{_unit(frame[name], times)}")
+        found = _times(frame[name], path)
+        if found is not None:
+            return name, found, Guess(name, "time", f"its name, and its values are times{_unit(frame[name], found)}")
     for name in frame.columns:
-        times = _times(frame[name], path)
-        if times is not None and bool(times.is_between(*PLAUSIBLE).all()):
+        found = _times(frame[name], path)
+        if found is not None and bool(found.is_between(*PLAUSIBLE).all()):
             return (
                 name,
-                times,
-                Guess(name, "time", f"the first column whose values are times{_unit(frame[name], times)}"),
+                found,
+                Guess(name, "time", f"the first column whose values are times{_unit(frame[name], found)}"),
             )
     raise PayloadError(
         "no column holds times",
