@@ -99,9 +99,9 @@ class Mapper:
         """
         by_entity: dict[Parts, list[Series]] = defaultdict(list)
         for page in pages:
-            for series in page.series:
-                parts = tuple(series.labels.get(label, "") for label in self._mapping.entity.values())
-                by_entity[parts].append(series)
+            for one in page.series:
+                parts = tuple(one.labels.get(label, "") for label in self._mapping.entity.values())
+                by_entity[parts].append(one)
         made: list[Collected] = []
         left: dict[Reason, int] = {"unchanged": 0, "incomplete": 0}
         after: dict[tuple[str, Labels], Series] = {}

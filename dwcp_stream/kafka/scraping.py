@@ -99,14 +99,16 @@ class Scraper:
             # a page of a thousand lines takes tens of milliseconds: not in the loop that also sends
             page = await asyncio.to_thread(parse_page, text, url, time.time(), self._labels(url), self._mapper.wanted)
         except aiohttp.ClientResponseError as error:
-            return self._failed(url, "refused", f"it answers {error.status} {error.message}")
+            self._failed(url, "refused", f"it answers {error.status} {error.message}")
         except (PayloadError, UnicodeDecodeError) as error:
-            return self._failed(url, "malformed", str(error))
+            self._failed(url, "malformed", str(error))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            return self._failed(url, "unreachable", str(error) or "it did not answer in time")
-        self._metrics.count("dwcp_scrapes_total", 1, self._stream, "read")
-        self._metrics.observe("dwcp_scrape_duration_seconds", time.monotonic() - begun, self._stream)
-        return page
+            self._failed(url, "unreachable", str(error) or "it did not answer in time")
+        else:
+            self._metrics.count("dwcp_scrapes_total", 1, self._stream, "read")
+            self._metrics.observe("dwcp_scrape_duration_seconds", time.monotonic() - begun, self._stream)
+            return page
+        return None
 
     async def _text(self, url: str) -> str:
         federation = urlsplit(url).path.endswith("/federate")
