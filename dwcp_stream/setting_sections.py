@@ -86,6 +86,10 @@ class TopicSettings(Section):
     )
     partitions: int = Field(default=4, ge=1, description="Partitions of a topic that is created; fixed from then on.")
     replication: int = Field(default=1, ge=1, description="Replicas of a topic that is created; 3 in production.")
+    create: bool = Field(
+        default=True,
+        description="Whether a worker makes the topics that it misses when it starts; if not, it says which and ends.",
+    )
 
 
 class HttpSettings(Section):
@@ -234,6 +238,22 @@ class ArchiveSettings(Section):
     )
     flush_seconds: float = Field(
         default=300.0, gt=0, description="Seconds between two times that what was read is written and committed."
+    )
+
+
+class CollectSettings(Section):
+    """How `dwcp-stream collect` asks exporters."""
+
+    port: int = Field(
+        default=9468, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
+    )
+    timeout: float = Field(
+        default=5.0, gt=0, description="Most seconds for a page; never more than nine tenths of the stream's step."
+    )
+    buffer: int = Field(
+        default=100_000,
+        ge=1,
+        description="Samples kept while no broker takes them; beyond it the oldest are dropped, and counted.",
     )
 
 
