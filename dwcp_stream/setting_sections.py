@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
 """A bearer token as RFC 6750, section 2.1 has it; shorter ones can be guessed."""
 
+WORKER_ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}")
+
 KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 """Base64 of 32 bytes: the last digit has two bits to spare, which are 0."""
+
+
+def split_addresses(text: str) -> list[str]:
+    """Return addresses that are separated by commas."""
+    return [address.strip() for address in text.split(",") if address.strip()]
 
 
 def is_loopback(host: str) -> bool:
@@ -108,6 +115,27 @@ class HttpSettings(Section):
                 " DWCP_HTTP__TOKEN to what `openssl rand -hex 32` prints, or http.host to 127.0.0.1"
             )
         return self
+
+
+class PageSettings(Section):
+    """The live page of all streams: `dwcp-stream page`."""
+
+    port: int = Field(
+        default=9468, ge=0, le=65535, description="Port of the page, on http.host. 0: any free port, logged."
+    )
+    workers: str = Field(
+        default="",
+        description="Addresses of the workers to ask, such as http://10.0.0.5:9470, separated by commas; none: those of"
+        " this machine, at http.host and the port of each stream.",
+    )
+
+    @field_validator("workers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in split_addresses(value):
+            if not WORKER_ADDRESS.fullmatch(address):
+                raise ValueError("an address is not like http://10.0.0.5:9470")
+        return value
 
 
 class LogSettings(Section):

@@ -34,6 +34,7 @@ from dwcp_stream.setting_sections import (
     HttpSettings,
     KafkaSettings,
     LogSettings,
+    PageSettings,
     PublicKeys,
     Section,
     SinkSettings,
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     topics: TopicSettings = Field(default_factory=TopicSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
+    page: PageSettings = Field(default_factory=PageSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
     trainer: TrainerSettings = Field(default_factory=TrainerSettings)

@@ -18,6 +18,7 @@ from dwcp_stream.errors import DwcpError
 # Name and short help; the help is here, so that listing the commands imports none of them.
 COMMANDS = {
     "demo": "See it all work: broker, workers, a replayed fault.",
+    "page": "Show all streams on a live page in the browser.",
     "worker": "Watch one stream, or all of them, until stopped.",
     "broker": "Run the embedded broker: Kafka's protocol, in memory.",
     "replay": "Send a file's samples to a stream's topic.",

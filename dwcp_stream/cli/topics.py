@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dwcp_stream.cli import repartition
+from dwcp_stream.cli import repartition, schema
 from dwcp_stream.cli.common import emit, json_option, settings_option
 from dwcp_stream.settings import Settings
 
@@ -16,6 +16,7 @@ def command() -> None:
 
 
 command.add_command(repartition.command, "repartition")
+command.add_command(schema.command, "schema")
 
 
 @command.command(

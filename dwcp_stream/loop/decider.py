@@ -33,6 +33,11 @@ class Arms:
     shadow: int | None = None
     last_good: int | None = None
 
+    @property
+    def beside(self) -> list[int]:
+        """What runs beside the champion."""
+        return [version for version in (self.challenger, self.shadow) if version not in (None, self.champion)]
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -105,9 +110,7 @@ def decide(arms: Arms, evidence: Mapping[int, Evidence], policy: Policy) -> Verd
     policy
         The rules.
     """
-    for version in (arms.challenger, arms.shadow):
-        if version is None:
-            continue
+    for version in arms.beside:
         known = evidence.get(version, Evidence())
         finding, reason = find(known, policy)
         if version == arms.last_good:

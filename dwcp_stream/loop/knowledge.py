@@ -55,6 +55,7 @@ class Knowledge:
     """
 
     def __init__(self, longest: float, keys: "Mapping[str, Ed25519PublicKey] | None" = None) -> None:
+        self._longest = longest
         self.pairs = PairedErrors(longest)
         self.alerts, self.arms = AlertLedger(keys), ArmLedger(longest)
         self._models: dict[tuple[str, str], _Model] = defaultdict(_Model)
@@ -176,7 +177,8 @@ class Knowledge:
         series = self.pairs.series(stream, model, arms.champion, version, begin)
         bounds = judge(series.differences, policy.alpha, block=policy.block)
         paired = len(series.differences)
-        windows, before, over = self._over(stream, model, arms.champion, version, age)
+        # at first it knows nothing of entities, and is surprised
+        windows, before, over = self._over(stream, model, arms.champion, version, min(age / 2, self._longest))
         return Evidence(
             age, served, bounds, ratio=series.ratio, paired=paired, unpaired=series.unpaired,
             windows=windows, champion_over=before, over=over,
