@@ -161,6 +161,20 @@ def test_etcd_is_installed_without_its_service(bare):
     assert install.endswith("etcd-server gcc libc6-dev")
 
 
+def test_prometheus_and_alertmanager_are_installed_without_their_services(bare):
+    (bare / "systemctl").write_text('#!/bin/bash\necho "systemctl $*" >> "$LOG"\n')
+    (bare / "sudo").write_text('#!/bin/bash\nshift; "$@"\n')
+    for name in ("systemctl", "sudo"):
+        (bare / name).chmod(0o755)
+    (bare / "true").symlink_to(shutil.which("true"))
+    done = run("scripts/system-packages", "prometheus", "compose", path=str(bare), LOG=str(bare / "log"))
+    assert done.returncode == 0, done.stderr
+    *masked, update, install = (bare / "log").read_text().splitlines()
+    assert masked == ["systemctl mask prometheus", "systemctl mask prometheus-alertmanager"]
+    assert update.startswith("apt-get update")
+    assert install.endswith("prometheus prometheus-alertmanager docker-compose")
+
+
 def test_what_is_there_is_left_alone(bare):
     for name, text in {"java": "echo 'openjdk version \"21\"' >&2", "mvn": "true", "python3": "true"}.items():
         (bare / name).write_text(f"#!/bin/bash\n{text}\n")
