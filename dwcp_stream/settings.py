@@ -35,9 +35,11 @@ from dwcp_stream.setting_sections import (
     IncidentSettings,
     KafkaSettings,
     LogSettings,
+    PageSettings,
     PublicKeys,
     Section,
     SilenceSettings,
+    SinkSettings,
     TopicSettings,
     TrainerSettings,
 )
@@ -47,7 +49,7 @@ PREFIX = "DWCP_"
 PROJECT = Path(__file__).resolve().parent.parent
 PATH_KEYS = ("streams_dir", "models_dir", "data_dir")
 SSL_PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-SECTION_PATHS = (("kafka", SSL_PATH_KEYS), ("archive", ("dir",)))
+SECTION_PATHS = (("kafka", SSL_PATH_KEYS), ("archive", ("dir",)), ("sinks", ("ssl_cafile",)))
 
 _file: ContextVar[Mapping[str, Any] | None] = ContextVar("settings file", default=None)
 
@@ -77,6 +79,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     topics: TopicSettings = Field(default_factory=TopicSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
+    page: PageSettings = Field(default_factory=PageSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
     trainer: TrainerSettings = Field(default_factory=TrainerSettings)
@@ -84,6 +87,7 @@ class Settings(BaseSettings):
     feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
     incidents: IncidentSettings = Field(default_factory=IncidentSettings)
     silences: SilenceSettings = Field(default_factory=SilenceSettings)
+    sinks: SinkSettings = Field(default_factory=SinkSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",

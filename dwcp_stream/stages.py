@@ -197,12 +197,14 @@ class Stage:
         self, state: Partition, slots: I64, ts: NDArray[np.float64], scores: F32, served: NDArray[np.bool_] | None
     ) -> list[Transition]:
         """Let the alerts see the verdicts that go out: those of an entity stay one alert, whichever arm serves it."""
-        alerts = state.alerts[self.model.name]
+        alerts, latest = state.alerts[self.model.name], state.latest[self.model.name]
         if served is None:
+            latest.write(slots, scores)
             return alerts.observe(slots, ts, scores)
         rows = np.flatnonzero(served)
         if not len(rows):
             return []
+        latest.write(slots[rows], scores[rows])
         alerts.cutoffs = self.model.severity
         found = alerts.observe(slots[rows], ts[rows], scores[rows])
         return [replace(transition, index=int(rows[transition.index])) for transition in found]
@@ -278,6 +280,7 @@ class Stage:
                 raw=verdicts.quantiles[rows],
                 corrected=corrected,
                 scale=scale,
+                last=windows[rows][:, -1, self._targets],
                 score=verdicts.score[rows],
             )
             result.outputs += outputs

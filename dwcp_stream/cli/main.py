@@ -18,6 +18,7 @@ from dwcp_stream.errors import DwcpError
 # Name and short help; the help is here, so that listing the commands imports none of them.
 COMMANDS = {
     "demo": "See it all work: broker, workers, a replayed fault.",
+    "page": "Show all streams on a live page in the browser.",
     "worker": "Watch one stream, or all of them, until stopped.",
     "broker": "Run the embedded broker: Kafka's protocol, in memory.",
     "replay": "Send a file's samples to a stream's topic.",
@@ -30,6 +31,7 @@ COMMANDS = {
     "streams": "List the streams, or show one.",
     "models": "List, show and verify the models.",
     "trainer": "Decide which version serves by what really happened, and train again.",
+    "alert-sink": "Send alerts to Alertmanager and webhooks.",
     "accuracy": "Show how good forecasts and alerts were.",
     "report": "Write the card of a week.",
     "incidents": "Make incidents of alerts, and look at them.",
@@ -54,19 +56,24 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted. Settings: docs/setti
 """
 
 
+def module_of(name: str) -> str:
+    """Return the module of a command."""
+    return f"dwcp_stream.cli.{name.replace('-', '_')}"
+
+
 class LazyGroup(click.Group):
     """A group whose commands are modules of `dwcp_stream.cli`, imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands that are installed, in the order of the table."""
         del ctx
-        return [name for name in COMMANDS if importlib.util.find_spec(f"dwcp_stream.cli.{name}")]
+        return [name for name in COMMANDS if importlib.util.find_spec(module_of(name))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; None if there is no such name."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = importlib.import_module(f"dwcp_stream.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(module_of(cmd_name)).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

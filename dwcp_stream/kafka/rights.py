@@ -117,6 +117,14 @@ def incident_rights(group: str, prefix: str) -> list[Right]:
     ]
 
 
+def sink_rights(prefix: str, groups: Iterable[str]) -> list[Right]:
+    """Return what `alert-sink` needs: the alerts, and the group of each sink."""
+    return [
+        Right("topic", topic_name(prefix, "anomalies"), "Read", "the alerts"),
+        *(Right("group", group, "Read", "membership and committed offsets") for group in groups),
+    ]
+
+
 def operator_rights(source: str, state: str, prefix: str) -> list[Right]:
     """Return what `topics create`, `topics list` and `doctor` need for one stream."""
     own = [spec.name for spec in catalogue(prefix)]
