@@ -95,7 +95,7 @@ class Stage:
             model.name,
             model.version,
             [stream.fields[i] for i in self._columns.tolist()],
-            threshold=stream.alert.threshold,
+            threshold=stream.alert.of(model.name).threshold,
         )
         self._predictions = PredictionSource(
             stream.name,

@@ -97,12 +97,12 @@ def command(
     from dwcp_stream.events import Alert
     from dwcp_stream.loading import BoundModels, find_stream
     from dwcp_stream.pipeline import Pipeline
-    from dwcp_stream.streams.policies import load_policy
+    from dwcp_stream.streams.policies import with_policy
     from dwcp_stream.verdict_table import VerdictTable
 
     name, files = _targets(targets, stream_name, data, since)
     stream = find_stream(settings, name)
-    changed = stream if policy is None else msgspec.structs.replace(stream, alert=load_policy(policy))
+    changed = stream if policy is None else with_policy(stream, policy)
     if models_dir is not None:
         settings = settings.model_copy(update={"models_dir": models_dir})
     bound = BoundModels(settings, stream)

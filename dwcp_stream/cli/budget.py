@@ -59,7 +59,7 @@ def command(
     settings: Settings,
     as_json: bool,
 ) -> None:
-    """Choose threshold and min_duration of STREAM so that its history would have given at most --per-day alerts a day.
+    """Choose thresholds and min_duration of STREAM so that its history would have given at most --per-day alerts a day.
 
     Chosen on the first two thirds of the history, reported on the last third, which the choice has not seen. Beside it
     is
@@ -120,7 +120,7 @@ def _budget(
     *,
     every_day: bool,
 ) -> dict[str, Any]:
-    from dwcp_stream.alerts.budget import DAY, choose, keep, recall
+    from dwcp_stream.alerts.budget import DAY, Budget, choose, keep, recall
     from dwcp_stream.alerts.diff import diff
     from dwcp_stream.errors import PayloadError
     from dwcp_stream.history.scores import made_up_trouble, score_table
@@ -145,7 +145,7 @@ def _budget(
     days = [(middle - begin) / DAY, (end - middle) / DAY]
     step = stream.step if isinstance(stream.step, float) else 0.0
     durations = sorted({stream.alert.min_duration, *(stream.alert.min_duration + step * k for k in (1, 2, 4))})
-    policy = choose(parts[0], stream.alert, per_day, days[0], after, durations, trials[0], every_day=every_day)
+    policy = choose(parts[0], stream.alert, Budget(per_day, days[0], every_day), after, durations, *trials[0])
     rows = []
     for name, histories, length, (trial, troubles) in zip(("chosen on", "tested on"), parts, days, trials, strict=True):
         for which, tried in (("now", stream.alert), ("then", policy)):
@@ -172,8 +172,10 @@ def _budget(
     }
 
 
-def _toml(policy: dict[str, float]) -> str:
-    return "\n".join(["[alert]", *(f"{name} = {value!r}" for name, value in policy.items()), ""])
+def _toml(policy: dict[str, Any]) -> str:
+    lines = [f"{name} = {value!r}" for name, value in policy.items() if name != "thresholds"]
+    own = ", ".join(f"{model} = {factor!r}" for model, factor in policy["thresholds"].items())
+    return "\n".join(["[alert]", *lines, *([f"thresholds = {{ {own} }}"] if own else []), ""])
 
 
 def _render(report: dict[str, Any]) -> str:

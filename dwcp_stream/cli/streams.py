@@ -125,6 +125,7 @@ def _facts(stream: StreamDefinition) -> list[tuple[str, str]]:
             f"over {alert.threshold:g} for {alert.min_duration:g} s fires, under {resolves:g} resolves",
         ),
     ]
+    facts += [("alert", f"of {name} over {factor:g}") for name, factor in alert.thresholds.items()]
     for model in stream.models:
         aim = f" of {', '.join(model.targets)} in {model.horizons} steps" if model.targets else ""
         facts.append(("model", f"{model.name} ({model.alias}): {model.task}{aim}"))

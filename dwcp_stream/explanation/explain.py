@@ -95,7 +95,7 @@ def explain(
     trail
         Verdicts of the entity before.
     """
-    threshold = stream.alert.threshold
+    threshold = stream.alert.of(model.name).threshold
     columns = [stream.field_index(name) for name in model.fields]
     fields = [stream.fields[at] for at in columns]
     weights = model.explain(

@@ -44,6 +44,10 @@ def problems(stream: StreamDefinition) -> Iterator[Problem]:
             yield Problem(f"models[{index}].name", f'model "{model.name}" is bound twice', "Remove one")
         names.add(model.name)
     yield from policy_problems(stream.alert)
+    for name in sorted(stream.alert.thresholds.keys() - names):
+        yield Problem(
+            f"alert.thresholds.{name}", "is no model of the stream", f"Name one of: {', '.join(sorted(names))}"
+        )
 
 
 def policy_problems(alert: AlertPolicy) -> Iterator[Problem]:
@@ -52,10 +56,12 @@ def policy_problems(alert: AlertPolicy) -> Iterator[Problem]:
         yield Problem("alert.min_duration", "must be 0 or more", "Write seconds")
     if not 0 < alert.resolve_below <= 1:
         yield Problem("alert.resolve_below", "must be over 0 and at most 1", "1 is the threshold; 0.8 is usual")
-    if not 0 < alert.threshold < 1e9:
-        yield Problem(
-            "alert.threshold", "must be over 0", "1 leaves the models' own threshold; 2 needs twice the score"
-        )
+    factors = {"threshold": alert.threshold, **{f"thresholds.{name}": f for name, f in alert.thresholds.items()}}
+    for key, factor in factors.items():
+        if not 0 < factor < 1e9:
+            yield Problem(
+                f"alert.{key}", "must be over 0", "1 leaves the model's own threshold; 2 needs twice the score"
+            )
 
 
 def _identity(stream: StreamDefinition) -> Iterator[Problem]:

@@ -5,12 +5,12 @@ from pathlib import Path
 import msgspec
 
 from dwcp_stream.errors import UNREADABLE, ConfigError
-from dwcp_stream.streams.checks import policy_problems
-from dwcp_stream.streams.definition import AlertPolicy
+from dwcp_stream.streams.checks import problems
+from dwcp_stream.streams.definition import AlertPolicy, StreamDefinition
 
 
-def load_policy(path: Path) -> AlertPolicy:
-    """Read and check the [alert] table of a file; other tables are ignored.
+def with_policy(stream: StreamDefinition, path: Path) -> StreamDefinition:
+    """Return a stream with the [alert] table of a file; other tables of it are ignored.
 
     Raises
     ------
@@ -28,10 +28,11 @@ def load_policy(path: Path) -> AlertPolicy:
         raise ConfigError(
             "there is no table [alert]",
             where=str(path),
-            remedy="Write [alert] with min_duration, resolve_below or threshold, as in a stream definition",
+            remedy="Write [alert] with what shall change, as in a stream definition",
         ) from error
     except UNREADABLE as error:
         raise ConfigError(str(error), where=f"{path}: alert", remedy="docs/streams.md lists the keys") from error
-    for problem in policy_problems(policy):
+    changed = msgspec.structs.replace(stream, alert=policy)
+    for problem in problems(changed):
         raise ConfigError(problem.what, where=f"{path}: {problem.key}", remedy=problem.remedy)
-    return policy
+    return changed

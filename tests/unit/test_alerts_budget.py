@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dwcp_stream.alerts.budget import DAY, Trouble, choose, keep, recall, within
+from dwcp_stream.alerts.budget import DAY, Budget, Trouble, choose, keep, recall
 from dwcp_stream.alerts.diff import Raised, diff, raised
 from dwcp_stream.alerts.simulate import ScoreHistory, simulate
 from dwcp_stream.backtest import backtest
@@ -20,7 +20,7 @@ from dwcp_stream.history.scores import labelled, made_up_trouble, score_table
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.streams.definition import AlertPolicy
 from dwcp_stream.streams.files import rows_to_records
-from dwcp_stream.streams.policies import load_policy
+from dwcp_stream.streams.policies import with_policy
 from dwcp_stream.untrained import untrained_model
 from tests.unit.history_cases import binding, small_stream
 
@@ -48,23 +48,24 @@ def test_the_budget_is_kept_on_the_history_that_was_chosen_on(
     found: list[ScoreHistory], per_day: float, duration: float, every_day: bool
 ) -> None:
     policy = AlertPolicy(min_duration=duration)
-    chosen = within(found, policy, per_day, 0.6, EXPIRE, every_day=every_day)
+    troubles = [Trouble("x", 9000.0, 12_000.0), Trouble("y", 0.0, 3000.0)]
+    chosen = choose(found, policy, Budget(per_day, 0.6, every_day), EXPIRE, [duration], found, troubles)
     kept = keep(found, chosen, 0.6, EXPIRE)
     assert kept.per_day <= per_day
     assert not every_day or kept.worst_day <= per_day
-    assert chosen.threshold >= 1.0
+    assert all(factor >= 1.0 for factor in chosen.thresholds.values())
     assert (chosen.min_duration, chosen.resolve_below) == (duration, policy.resolve_below)
 
 
 def test_a_budget_that_is_kept_already_changes_nothing() -> None:
     history = ScoreHistory("a", CUTOFFS, ["x"], np.zeros(3, np.int64), np.arange(3.0), np.array([0, 3, 0], np.float32))
-    assert within([history], AlertPolicy(), 1.0, 1.0, EXPIRE) == AlertPolicy()
+    assert choose([history], AlertPolicy(), Budget(1.0, 1.0), EXPIRE, [0.0]) == AlertPolicy()
 
 
 def test_infinite_scores_are_said_and_not_hidden() -> None:
     history = ScoreHistory("a", CUTOFFS, ["x"], np.zeros(1, np.int64), np.zeros(1), np.full(1, np.inf, np.float32))
     with pytest.raises(PayloadError, match="infinite"):
-        within([history], AlertPolicy(), 0.5, 1.0, EXPIRE)
+        choose([history], AlertPolicy(), Budget(0.5, 1.0), EXPIRE, [0.0])
 
 
 def test_of_the_policies_within_the_budget_the_one_that_finds_most_is_chosen() -> None:
@@ -75,11 +76,22 @@ def test_of_the_policies_within_the_budget_the_one_that_finds_most_is_chosen() -
     ts = 60.0 * np.arange(400.0)
     history = ScoreHistory("a", CUTOFFS, ["x"], np.zeros(400, np.int64), ts, score)
     troubles = [Trouble("x", ts[110], ts[115])]
-    chosen = choose([history], AlertPolicy(), 1.0, 1.0, EXPIRE, [0.0, 120.0], ([history], troubles))
+    chosen = choose([history], AlertPolicy(), Budget(1.0, 1.0), EXPIRE, [0.0, 120.0], [history], troubles)
     assert chosen.min_duration == 120.0
     found = recall(keep([history], chosen, 1.0, EXPIRE).alerts, troubles)
     assert (found.found, found.of) == (1, 1)
     assert found.interval[0] < 1.0 == found.share
+
+
+def test_the_model_that_finds_trouble_is_lowered_and_the_noisy_one_is_not() -> None:
+    noisy, good = np.zeros(400, np.float32), np.zeros(400, np.float32)
+    noisy[::20], good[110:116] = 5.0, 2.0
+    ts, entity = 60.0 * np.arange(400.0), np.zeros(400, np.int64)
+    pairs = (("noisy", noisy), ("good", good))
+    found = [ScoreHistory(name, CUTOFFS, ["x"], entity, ts, score) for name, score in pairs]
+    chosen = choose(found, AlertPolicy(), Budget(2.0, 1.0), EXPIRE, [0.0], found, [Trouble("x", ts[110], ts[115])])
+    assert set(chosen.thresholds) == {"noisy"}
+    assert chosen.thresholds["noisy"] >= 5.0
 
 
 def small_history(rows: int = 400) -> pl.DataFrame:
@@ -158,8 +170,18 @@ def test_a_difference_counts_every_alert_once(before: list[Raised], after: list[
 def test_a_policy_file(tmp_path: Path) -> None:
     path = tmp_path / "new.toml"
     path.write_text('name = "other"\n[alert]\nthreshold = 2.0\n')
-    assert load_policy(path) == AlertPolicy(threshold=2.0)
-    for text in ("", "[alert]\nthreshold = 0\n", "[alert]\nthreshhold = 2.0\n", "[alert"):
+    stream = small_stream(models=(binding(),))
+    assert with_policy(stream, path).alert == AlertPolicy(threshold=2.0)
+    path.write_text("[alert]\nthresholds = { demo-anomaly = 3.0 }\n")
+    policy = with_policy(stream, path).alert
+    assert [policy.of(name).threshold for name in ("demo-anomaly", "other")] == [3.0, 1.0]
+    for text in (
+        "",
+        "[alert]\nthreshold = 0\n",
+        "[alert]\nthreshhold = 2.0\n",
+        "[alert",
+        "[alert]\nthresholds = {x = 2.0}",
+    ):
         path.write_text(text)
         with pytest.raises(ConfigError, match=r"new\.toml"):
-            load_policy(path)
+            with_policy(stream, path)
