@@ -245,7 +245,7 @@ class CollectSettings(Section):
     """How `dwcp-stream collect` asks exporters."""
 
     port: int = Field(
-        default=9468, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
+        default=9466, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
     )
     timeout: float = Field(
         default=5.0, gt=0, description="Most seconds for a page; never more than nine tenths of the stream's step."
@@ -333,7 +333,7 @@ class SinkSettings(Section):
         default=24.0, gt=0, description="A message that is not taken for so long is dropped, and counted."
     )
     port: int = Field(
-        default=9468, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
+        default=9467, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
     )
 
     @model_validator(mode="after")
