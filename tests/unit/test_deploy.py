@@ -37,7 +37,7 @@ def test_make_alone_lists_every_target_for_people():
     shown = run("make").stdout
     targets = {line.split()[0] for line in shown.splitlines()}
     assert targets == {
-        *("help", "setup", "check", "test", "full", "chaos", "demo", "bench", "soak", "fuzz", "audit", "docs")
+        *("help", "setup", "check", "test", "full", "chaos", "demo", "bench", "soak", "fuzz", "audit", "docs", "site")
     }
     assert targets | {"jars"} == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
 
@@ -170,9 +170,10 @@ def test_prometheus_and_alertmanager_are_installed_without_their_services(bare):
     done = run("scripts/system-packages", "prometheus", "compose", path=str(bare), LOG=str(bare / "log"))
     assert done.returncode == 0, done.stderr
     *masked, update, install = (bare / "log").read_text().splitlines()
-    assert masked == ["systemctl mask prometheus", "systemctl mask prometheus-alertmanager"]
+    servers = ("prometheus", "prometheus-node-exporter", "prometheus-alertmanager")
+    assert masked == [f"systemctl mask {name}" for name in servers]
     assert update.startswith("apt-get update")
-    assert install.endswith("prometheus prometheus-alertmanager docker-compose")
+    assert install.endswith("prometheus prometheus-node-exporter prometheus-alertmanager docker-compose")
 
 
 def test_what_is_there_is_left_alone(bare):
