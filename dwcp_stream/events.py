@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-Topic = Literal["anomalies", "predictions", "drift", "accuracy", "deadletter", "models"]
+Topic = Literal["anomalies", "predictions", "drift", "accuracy", "deadletter", "models", "incidents"]
 Action = Literal["firing", "escalated", "resolved"]
 ModelAction = Literal["loaded", "refused"]
 DriftState = Literal["stable", "warning", "drifted"]

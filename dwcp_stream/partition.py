@@ -75,7 +75,7 @@ class Partition:
         self._remembers: dict[str, int] = {}
         self.codec = SnapshotCodec(stream)
         self.windows = Windows(stream, scoring=bool(models))
-        self.alerts = {m.name: AlertTracker(stream.alert, m.severity) for m in models}
+        self.alerts = {m.name: AlertTracker(stream.alert.of(m.name), m.severity) for m in models}
         self.forecasts = {m.name: forecast_tracker(stream, m, number) for m in models if m.task == "forecast"}
         self.states = {m.name: model_state(m) for m in models if m.state_size}
         self.drift = {m.name: drift_monitor(stream, m, number) for m in models}

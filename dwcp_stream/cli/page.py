@@ -28,7 +28,7 @@ def command(settings: Settings, *, as_json: bool) -> None:
     """Show all streams on a live page: entities, alerts and their causes, forecasts, models, drift, accounting, lag.
 
     Reads the daemon's topics, and asks the workers of this machine, or those of page.workers, once a second. It is at
-    http://127.0.0.1:9467 unless http.host and page.port say otherwise; beyond loopback it asks for http.token.
+    http://127.0.0.1:9468 unless http.host and page.port say otherwise; beyond loopback it asks for http.token.
     Runs until SIGTERM or Ctrl-C; it writes nothing.
     """
     from dwcp_stream.streams import load_streams

@@ -67,11 +67,11 @@ Examples:
 @click.option(
     "--for",
     "role",
-    type=click.Choice(["worker", "sender", "operator", "archiver", "alert-sink"]),
+    type=click.Choice(["worker", "sender", "operator", "archiver", "alert-sink", "incidents"]),
     default="worker",
     show_default=True,
     help="worker: `worker STREAM`; sender: `replay` and agents; operator: `topics create`, `topics list`, `doctor`;"
-    " archiver: `archive STREAM`; alert-sink: `alert-sink`, for all streams.",
+    " archiver: `archive STREAM`; alert-sink: `alert-sink`, and incidents: `incidents run`, for all streams.",
 )
 @settings_option
 @json_option
@@ -84,9 +84,11 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
     from dwcp_stream.kafka.alert_feed import sink_group
     from dwcp_stream.kafka.archiver import archive_group
     from dwcp_stream.kafka.catalogue import topic_name
+    from dwcp_stream.kafka.incidents import incident_group
     from dwcp_stream.kafka.rights import (
         archiver_rights,
         commands,
+        incident_rights,
         operator_rights,
         sender_rights,
         sink_rights,
@@ -106,6 +108,8 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
         rights = archiver_rights(source, archive_group(settings, definition))
     elif role == "alert-sink":
         rights = sink_rights(prefix, [sink_group(settings, sink.name) for sink in sinks_of(settings.sinks)])
+    elif role == "incidents":
+        rights = incident_rights(incident_group(settings), prefix)
     elif role == "operator":
         rights = operator_rights(source, state, prefix)
     else:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dwcp_stream.streams.definition import MAX_FIELDS, MAX_WINDOW, Field, ModelBinding, StreamDefinition
+from dwcp_stream.streams.definition import MAX_FIELDS, MAX_WINDOW, AlertPolicy, Field, ModelBinding, StreamDefinition
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _FLOAT32_MAX = 3.4028234663852886e38
 
@@ -43,23 +43,38 @@ def problems(stream: StreamDefinition) -> Iterator[Problem]:
         if model.name in names:
             yield Problem(f"models[{index}].name", f'model "{model.name}" is bound twice', "Remove one")
         names.add(model.name)
-    if not 0 <= stream.alert.min_duration < 1e9:
+    yield from policy_problems(stream.alert)
+    for name in sorted(stream.alert.thresholds.keys() - names):
+        yield Problem(
+            f"alert.thresholds.{name}", "is no model of the stream", f"Name one of: {', '.join(sorted(names))}"
+        )
+
+
+def policy_problems(alert: AlertPolicy) -> Iterator[Problem]:
+    """Yield everything that is wrong with an alert policy."""
+    if not 0 <= alert.min_duration < 1e9:
         yield Problem("alert.min_duration", "must be 0 or more", "Write seconds")
-    if not 0 < stream.alert.resolve_below <= 1:
+    if not 0 < alert.resolve_below <= 1:
         yield Problem("alert.resolve_below", "must be over 0 and at most 1", "1 is the threshold; 0.8 is usual")
+    factors = {"threshold": alert.threshold, **{f"thresholds.{name}": f for name, f in alert.thresholds.items()}}
+    for key, factor in factors.items():
+        if not 0 < factor < 1e9:
+            yield Problem(
+                f"alert.{key}", "must be over 0", "1 leaves the model's own threshold; 2 needs twice the score"
+            )
 
 
 def _identity(stream: StreamDefinition) -> Iterator[Problem]:
-    if not _NAME.fullmatch(stream.name):
+    if not NAME.fullmatch(stream.name):
         yield Problem("name", f'"{stream.name}" is no stream name', "Use lower case letters, digits, - and _")
     if not _TOPIC.fullmatch(stream.topic) or stream.topic in (".", ".."):
         yield Problem("topic", f'"{stream.topic}" is no Kafka topic', "Use letters, digits, dot, - and _")
-    if not _COLUMN.fullmatch(stream.time):
+    if not COLUMN.fullmatch(stream.time):
         yield Problem("time", f'"{stream.time}" is no column name', "Use letters, digits and _")
     if not stream.entity:
         yield Problem("entity", "is empty", "Name the payload fields that tell the entities apart")
     for part in stream.entity:
-        if not _COLUMN.fullmatch(part) or part == stream.time:
+        if not COLUMN.fullmatch(part) or part == stream.time:
             yield Problem("entity", f'"{part}" cannot be an entity part', "Use letters, digits and _")
     if len(set(stream.entity)) != len(stream.entity):
         yield Problem("entity", "names a part twice", "Name each part once")
@@ -93,7 +108,7 @@ def _grid(stream: StreamDefinition) -> Iterator[Problem]:
 
 
 def _field(field: Field, key: str) -> Iterator[Problem]:
-    if not _COLUMN.fullmatch(field.name):
+    if not COLUMN.fullmatch(field.name):
         yield Problem(f"{key}.name", f'"{field.name}" is no field name', "Use letters, digits and _")
     low = -_FLOAT32_MAX if field.min is None else field.min
     high = _FLOAT32_MAX if field.max is None else field.max
@@ -120,7 +135,7 @@ def _field(field: Field, key: str) -> Iterator[Problem]:
 
 
 def _model(stream: StreamDefinition, model: ModelBinding, key: str) -> Iterator[Problem]:
-    if not _NAME.fullmatch(model.name):
+    if not NAME.fullmatch(model.name):
         yield Problem(f"{key}.name", f'"{model.name}" is no model name', "Use lower case letters, digits, - and _")
     for target in model.targets:
         if target not in stream.field_names:
@@ -136,5 +151,5 @@ def _model(stream: StreamDefinition, model: ModelBinding, key: str) -> Iterator[
         yield Problem(f"{key}.horizons", "must be steps ahead, each larger than the last", "For example [1, 6, 12]")
     if model.label in stream.field_names:
         yield Problem(f"{key}.label", f'"{model.label}" is a field the models see', "Name another column")
-    if model.alertname is not None and not _COLUMN.fullmatch(model.alertname):
+    if model.alertname is not None and not COLUMN.fullmatch(model.alertname):
         yield Problem(f"{key}.alertname", f'"{model.alertname}" is no alert name', "Use letters, digits and _")

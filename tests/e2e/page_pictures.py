@@ -43,7 +43,7 @@ async def pictures(site: PageSite, tab: Page, folder: Path) -> None:
         png = await tab.screenshot()
         # a palette makes it a third of the size
         picture = (
-            Image.open(BytesIO(png)).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+            Image.open(BytesIO(png)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         )
         picture.save(folder / f"{name}.png", optimize=True)
 
