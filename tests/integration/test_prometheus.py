@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 NEEDS_FORECASTS = ("dwcp_forecast", "dwcp_persistence", "dwcp_interval", "dwcp_realised", "dwcp_pba_p", "dwcp_pba_s")
 """The probe's model forecasts nothing."""
+NEEDS_A_COLLECTOR = ("dwcp_scrape", "dwcp_collect")
 NEEDS_AN_EVENT = {
     "dwcp_dead_letters_total", "dwcp_errors_total", "dwcp_hole_records_total", "dwcp_chunk_refetches_total",
     "dwcp_checkpoint_failures_total", "dwcp_pba_retrain_total", "dwcp_pba_confidence", "dwcp_drift_events_total",
@@ -97,7 +98,9 @@ async def test_metrics_rules_and_a_worker_that_goes_away(site: Site, tmp_path: P
                     }
 
                 assert await missing() == set()
-                quiet = {name for name in wanted if name.startswith(NEEDS_FORECASTS)} | NEEDS_AN_EVENT
+                quiet = {
+                    name for name in wanted if name.startswith(NEEDS_FORECASTS + NEEDS_A_COLLECTOR)
+                } | NEEDS_AN_EVENT
 
                 async def absent() -> set[str]:
                     names = (await server.get("/api/v1/label/__name__/values"))["data"]
