@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # a file of tests goes to one process, which has a Kafka of its own if they need one
 PARALLEL := -n auto --dist loadfile
 
-.PHONY: help setup check test full chaos demo bench soak fuzz audit docs jars
+.PHONY: help setup check test full chaos site demo bench soak fuzz audit docs jars
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -33,17 +33,20 @@ check: $(STAMP) ## Lint, types, unit and contract tests: under two minutes, no K
 	$(PYTEST) tests/unit tests/contract tests/lab -m "not full and not kafka" $(PARALLEL)
 
 test: $(STAMP) jars ## All that a change can break, on real Kafka, with coverage
-	@scripts/system-packages go etcd prometheus
+	@scripts/system-packages etcd go browser prometheus compose
 	$(lint)
 	$(PYTEST) -m "not full" $(PARALLEL) --cov --cov-report=term:skip-covered
 
 full: $(STAMP) jars ## Everything, also chaos, soak and the lab's etcd clusters
-	@scripts/system-packages etcd go prometheus
+	@scripts/system-packages etcd go browser prometheus compose
 	$(lint)
 	$(PYTEST) --cov --cov-report=term:skip-covered
 
 chaos: $(STAMP) jars ## Faults in random order, nothing lost; CHAOS="--faults 10 --seed 7" adds options
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+site: $(STAMP) ## Write the pages as a site, to site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 demo: $(STAMP) ## See it work; DEMO="--seconds 30" adds options
 	$(BIN)/dwcp-stream demo $(DEMO)
@@ -71,3 +74,4 @@ docs: $(STAMP) ## Write the pages and files that are made from the code
 	$(BIN)/python -m dwcp_stream.settings_docs file > config/dwcp-stream.toml
 	$(BIN)/python -m dwcp_stream.asyncapi > docs/asyncapi.yaml
 	$(BIN)/python scripts/model-figures
+	$(BIN)/python scripts/dashboards

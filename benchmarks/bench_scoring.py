@@ -24,7 +24,7 @@ from benchmarks.support import ROOT, machine, median, options_of, run_benchmark,
 from benchmarks.whole_path import Burst, Fleet
 from dwcp_stream.chunk import Chunk
 from dwcp_stream.errors import ModelError
-from dwcp_stream.partition import drift_monitor, psi_blocks
+from dwcp_stream.parts import drift_monitor, psi_blocks
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.scoring import Model

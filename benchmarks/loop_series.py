@@ -79,15 +79,15 @@ def changed(values: NDArray[np.float64], at: tuple[int, int], seed: int = 0) -> 
 
 
 def traffic(data: Path, *, days: float = 51.0) -> Series:
-    """A transatlantic link's traffic, one sample in five minutes (Cortez et al. 2012), changed at days 24 and 37."""
+    """A transatlantic link's traffic, one sample in five minutes (Cortez et al. 2012), changed at days 16 and 33."""
     table = pl.read_csv(data / "isp_traffic" / "isp_traffic.csv.gz").filter(pl.col("series") == "A5M")
     ts = table["timestamp"].str.to_datetime().dt.epoch("s").cast(pl.Float64).to_numpy()
     day = round(DAY / 300.0)
-    at = (24 * day, 37 * day)
+    at = (16 * day, 33 * day)
     values = changed(table["value"].to_numpy() / 1e6, at)
     rows = pl.DataFrame({"ts": ts, "entity": ["transatlantic"] * len(ts), "mbits": values})
     rows = rows.filter(pl.col("ts") < ts[0] + days * DAY)
-    return Series("traffic", "mbits", 300.0, (1, 12), rows, ts[0] + 14 * DAY, tuple(float(ts[i]) for i in at))
+    return Series("traffic", "mbits", 300.0, (1, 12), rows, ts[0] + 10 * DAY, tuple(float(ts[i]) for i in at))
 
 
 def round_trips(data: Path) -> Series:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-Topic = Literal["anomalies", "predictions", "drift", "accuracy", "deadletter", "models"]
+Topic = Literal["anomalies", "predictions", "drift", "accuracy", "deadletter", "models", "incidents"]
 Action = Literal["firing", "escalated", "resolved"]
 ModelAction = Literal["loaded", "refused"]
 DriftState = Literal["stable", "warning", "drifted"]
@@ -91,7 +91,8 @@ class HorizonForecast(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a model expects of an entity: quantiles per horizon, or the probability of an incident.
 
-    `advice` and `confidence` are those of the nearest horizon.
+    `advice` and `confidence` are those of the nearest horizon. `repeats` is the share of the medians that are the last
+    value: 1 where the model has switched itself off, because repeating it was better of late.
     """
 
     kind: Literal["forecast", "incident"]
@@ -105,6 +106,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     probability: float | None = None
     confidence: float | None = None
     advice: Advice | None = None
+    repeats: float | None = None
     levels: tuple[float, ...] = ()
     forecasts: list[HorizonForecast] = []
 

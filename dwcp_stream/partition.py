@@ -14,7 +14,7 @@ from dwcp_stream.chunk import Swap
 from dwcp_stream.contenders import Contenders, memory_name
 from dwcp_stream.events import Output
 from dwcp_stream.parts import drift_monitor, forecast_tracker, model_state, tick_interval
-from dwcp_stream.scoring import Model, ModelState
+from dwcp_stream.scoring import LatestScores, Model, ModelState
 from dwcp_stream.split import Split
 from dwcp_stream.streams import StreamDefinition
 from dwcp_stream.streams.decode import ChunkDecoder
@@ -55,6 +55,8 @@ class Partition:
         Champions by name.
     contenders
         What runs beside them.
+    latest
+        Last scores that went out, by model.
     """
 
     decoder: ChunkDecoder
@@ -73,10 +75,11 @@ class Partition:
         self._remembers: dict[str, int] = {}
         self.codec = SnapshotCodec(stream)
         self.windows = Windows(stream, scoring=bool(models))
-        self.alerts = {m.name: AlertTracker(stream.alert, m.severity) for m in models}
+        self.alerts = {m.name: AlertTracker(stream.alert.of(m.name), m.severity) for m in models}
         self.forecasts = {m.name: forecast_tracker(stream, m, number) for m in models if m.task == "forecast"}
         self.states = {m.name: model_state(m) for m in models if m.state_size}
         self.drift = {m.name: drift_monitor(stream, m, number) for m in models}
+        self.latest = {m.name: LatestScores() for m in models}
         self.watermark, self.ahead = NEVER, NONE_AHEAD
         self.position: int | None = None
         self.begin = 0
@@ -106,9 +109,11 @@ class Partition:
         for part in self._held():
             part.resize(self.windows.capacity)
 
-    def _held(self) -> Iterator[SlotPart | Split]:
+    def _held(self) -> Iterator[SlotPart | Split | LatestScores]:
         """Yield everything that has something per slot, in effect or not yet."""
-        return chain(self._named(self.states).values(), self._early.values(), self.contenders.held())
+        return chain(
+            self._named(self.states).values(), self._early.values(), self.contenders.held(), self.latest.values()
+        )
 
     # --- versions of models -----------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from dwcp_stream.drift import build_drift
 from dwcp_stream.forecasts.advice import BUFFER_CAP
 from dwcp_stream.partition import Partition, PartitionCopy
 from dwcp_stream.scoring import Model
-from dwcp_stream.stages import Recorder, Stage
+from dwcp_stream.stages import Recorder, Stage, Witness
 from dwcp_stream.streams import StreamDefinition
 from dwcp_stream.streams.decode import ChunkDecoder
 from dwcp_stream.streams.decoded import Decoded, Reject
@@ -57,6 +57,8 @@ class Pipeline:
         Largest socket buffer that advice may name, bytes.
     recorder
         Told of every verdict (a backtest writes them to a file).
+    witness
+        Shown every window that is scored (to explain one).
     timer
         Clock for the `seconds` of results; never read for anything else.
     """
@@ -70,12 +72,13 @@ class Pipeline:
         check_ahead: bool = True,
         buffer_cap: int = BUFFER_CAP,
         recorder: Recorder | None = None,
+        witness: Witness | None = None,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.stream, self.models = stream, list(models)
         self.partitions: dict[int, Partition] = {}
         self._default_entity, self._check_ahead = default_entity, check_ahead
-        self._buffer_cap, self._recorder = buffer_cap, recorder
+        self._buffer_cap, self._recorder, self._witness = buffer_cap, recorder, witness
         # partitions share the stage of a version; when none uses it any more, it is gone with its sessions
         self._stages: WeakValueDictionary[tuple[str, int, str], Stage] = WeakValueDictionary()
         self._beside: dict[str, Model] = {}
@@ -294,7 +297,9 @@ class Pipeline:
         key = model.name, model.version, arm
         made = self._stages.get(key)
         if made is None:
-            made = Stage(self.stream, model, arm=arm, buffer_cap=self._buffer_cap, recorder=self._recorder)
+            made = Stage(
+                self.stream, model, arm=arm, buffer_cap=self._buffer_cap, recorder=self._recorder, witness=self._witness
+            )
             self._stages[key] = made
         return made
 

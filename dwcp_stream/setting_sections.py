@@ -4,15 +4,23 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")
 """A bearer token as RFC 6750, section 2.1 has it; shorter ones can be guessed."""
 
+WORKER_ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}")
+
 KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 """Base64 of 32 bytes: the last digit has two bits to spare, which are 0."""
+
+
+def split_addresses(text: str) -> list[str]:
+    """Return addresses that are separated by commas."""
+    return [address.strip() for address in text.split(",") if address.strip()]
 
 
 def is_loopback(host: str) -> bool:
@@ -111,6 +119,27 @@ class HttpSettings(Section):
                 " DWCP_HTTP__TOKEN to what `openssl rand -hex 32` prints, or http.host to 127.0.0.1"
             )
         return self
+
+
+class PageSettings(Section):
+    """The live page of all streams: `dwcp-stream page`."""
+
+    port: int = Field(
+        default=9468, ge=0, le=65535, description="Port of the page, on http.host. 0: any free port, logged."
+    )
+    workers: str = Field(
+        default="",
+        description="Addresses of the workers to ask, such as http://10.0.0.5:9470, separated by commas; none: those of"
+        " this machine, at http.host and the port of each stream.",
+    )
+
+    @field_validator("workers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in split_addresses(value):
+            if not WORKER_ADDRESS.fullmatch(address):
+                raise ValueError("an address is not like http://10.0.0.5:9470")
+        return value
 
 
 class LogSettings(Section):
@@ -216,7 +245,7 @@ class CollectSettings(Section):
     """How `dwcp-stream collect` asks exporters."""
 
     port: int = Field(
-        default=9468, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
+        default=9466, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
     )
     timeout: float = Field(
         default=5.0, gt=0, description="Most seconds for a page; never more than nine tenths of the stream's step."
@@ -235,4 +264,115 @@ class FeedbackSettings(Section):
         default_factory=dict,
         description="Public Ed25519 keys by name, one of which must have signed a judgement that is to count;"
         " without one every judgement counts.",
+    )
+
+
+def _http_url(url: str) -> str:
+    """Refuse what is no HTTP address; a message never repeats it, as a webhook's address is a secret."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must begin with https:// or http:// and name a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or a password; give an Authorization header instead")
+    return url
+
+
+def _secret_url(url: SecretStr) -> SecretStr:
+    _http_url(url.get_secret_value())
+    return url
+
+
+class Webhook(Section):
+    """One webhook that is told of alerts."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Its name in metrics, logs and its group.")
+    url: Annotated[SecretStr, AfterValidator(_secret_url)] = Field(description="Where requests go.")
+    template: Literal["generic", "slack", "pagerduty"] = Field(default="generic", description="What it is sent.")
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Headers of every request.")
+    routing_key: SecretStr | None = Field(default=None, description="Integration key, for PagerDuty.")
+    severity: Literal["warning", "critical", "emergency"] = Field(
+        default="warning", description="The least it is told."
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Webhook":
+        if (self.template == "pagerduty") != (self.routing_key is not None):
+            raise ValueError("routing_key is for the template pagerduty, which needs one")
+        return self
+
+
+class SinkSettings(Section):
+    """Where `dwcp-stream alert-sink` sends alerts."""
+
+    alertmanager_urls: list[Annotated[str, AfterValidator(_http_url)]] = Field(
+        default_factory=list,
+        description="Address of every Alertmanager, such as http://127.0.0.1:9093; all members of a cluster.",
+    )
+    alertmanager_headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Headers of every request to them, such as Authorization."
+    )
+    webhooks: list[Webhook] = Field(
+        default_factory=list,
+        description="Each a table with `name`, `url` (secret), `template` (generic, slack or pagerduty), `headers`"
+        " (secret), `routing_key` (secret, for pagerduty) and `severity`, the least it is told.",
+    )
+    ssl_cafile: Path | None = Field(
+        default=None, description="PEM file of the authorities to trust for https; the system's when absent."
+    )
+    timeout_seconds: float = Field(default=10.0, gt=0, description="Longest wait for an answer.")
+    resend_seconds: float = Field(
+        default=60.0, gt=0, description="Seconds between two times that Alertmanager is told what fires."
+    )
+    resolve_seconds: float = Field(
+        default=300.0, gt=0, description="An alert that is not sent again for so long is over for Alertmanager."
+    )
+    stale_seconds: float = Field(
+        default=600.0, ge=0, description="An alert that is older and has ended meanwhile is not told any more."
+    )
+    give_up_hours: float = Field(
+        default=24.0, gt=0, description="A message that is not taken for so long is dropped, and counted."
+    )
+    port: int = Field(
+        default=9467, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> "SinkSettings":
+        names = [webhook.name for webhook in self.webhooks]
+        if len(set(names)) < len(names) or any(name.startswith("alertmanager-") for name in names):
+            raise ValueError("webhooks need names of their own, which do not begin with alertmanager-")
+        if self.resolve_seconds < 2 * self.resend_seconds:
+            raise ValueError("resolve_seconds must be at least twice resend_seconds, or alerts end too soon")
+        return self
+
+
+class IncidentSettings(Section):
+    """Which alerts are one incident."""
+
+    gap: float = Field(
+        default=300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds of event time that may lie between the end of an alert and the beginning of the next"
+        " one of the"
+        " same incident.",
+    )
+    keep_days: float = Field(
+        default=30.0,
+        gt=0,
+        le=3650,
+        description="Days of event time after which a resolved incident is forgotten: alerts that come later still"
+        " make a new"
+        " one.",
+    )
+
+
+class SilenceSettings(Section):
+    """Whose silences count."""
+
+    keys: PublicKeys = Field(
+        default_factory=dict,
+        description="Public Ed25519 keys by name, one of which must have signed a silence that is to count; without"
+        " one every"
+        " silence counts.",
     )

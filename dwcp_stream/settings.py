@@ -33,10 +33,14 @@ from dwcp_stream.setting_sections import (
     ControlSettings,
     FeedbackSettings,
     HttpSettings,
+    IncidentSettings,
     KafkaSettings,
     LogSettings,
+    PageSettings,
     PublicKeys,
     Section,
+    SilenceSettings,
+    SinkSettings,
     TopicSettings,
     TrainerSettings,
 )
@@ -48,7 +52,7 @@ PACKED = Path(__file__).resolve().parent / "shipped"
 """Where a wheel has the folders `config` and `models`; there is none in a source checkout."""
 PATH_KEYS = ("streams_dir", "models_dir", "data_dir")
 SSL_PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-SECTION_PATHS = (("kafka", SSL_PATH_KEYS), ("archive", ("dir",)))
+SECTION_PATHS = (("kafka", SSL_PATH_KEYS), ("archive", ("dir",)), ("sinks", ("ssl_cafile",)))
 
 _file: ContextVar[Mapping[str, Any] | None] = ContextVar("settings file", default=None)
 
@@ -93,12 +97,16 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     topics: TopicSettings = Field(default_factory=TopicSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
+    page: PageSettings = Field(default_factory=PageSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
     trainer: TrainerSettings = Field(default_factory=TrainerSettings)
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
     collect: CollectSettings = Field(default_factory=CollectSettings)
     feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
+    sinks: SinkSettings = Field(default_factory=SinkSettings)
+    incidents: IncidentSettings = Field(default_factory=IncidentSettings)
+    silences: SilenceSettings = Field(default_factory=SilenceSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",

@@ -46,8 +46,8 @@ def kind_of(annotation: Any) -> str:
         return " / ".join(str(choice) for choice in get_args(annotation))
     if origin is types.UnionType:
         return kind_of(next(part for part in get_args(annotation) if part is not type(None)))
-    if origin is dict:
-        return "table"
+    if origin in (dict, list):
+        return "table" if origin is dict else "list"
     words = {str: "text", int: "whole number", float: "number", bool: "true / false", Path: "path"}
     return "secret" if annotation is SecretStr else words.get(annotation, str(annotation))
 
@@ -67,7 +67,7 @@ def options() -> Iterator[Option]:
 
 
 def _option(section: str, key: str, field: FieldInfo) -> Option:
-    default = SHIPPED.get(key) or (None if field.default_factory is dict else field.default)
+    default = SHIPPED.get(key) or (None if field.default_factory in (dict, list) else field.default)
     path = (section, key) if section else (key,)
     return Option(section, key, variable(*path), kind_of(field.annotation), default, field.description or "")
 

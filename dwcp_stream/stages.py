@@ -31,6 +31,9 @@ I64 = NDArray[np.int64]
 Recorder = Callable[[Model, Sequence[str], NDArray[np.float64], Verdicts, NDArray[np.bool_]], None]
 """Told of every verdict: model, entities, times, verdicts, whether the entity's alert fires after each."""
 
+Witness = Callable[[Model, Sequence[str], NDArray[np.float64], F32, NDArray[np.float64], F32 | None, Verdicts], None]
+"""Shown what a champion scored: model, entities, times of the rows, windows, their times, states before, verdicts."""
+
 
 @dataclass(slots=True)
 class StageResult:
@@ -65,6 +68,8 @@ class Stage:
         Whose alerts and predictions go out is `Partition.served`'s to say.
     recorder
         Told of every verdict of a champion, if given.
+    witness
+        Shown every window of a champion, if given.
     """
 
     def __init__(
@@ -75,8 +80,10 @@ class Stage:
         buffer_cap: int,
         arm: str = "champion",
         recorder: Recorder | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self.stream, self.model, self.arm = stream, model, arm
+        self._witness = witness if arm == "champion" else None
         self.line = line_of(model.name, arm)
         self._recorder = recorder if arm == "champion" else None
         binding = next(b for b in stream.models if b.name == model.name)
@@ -88,6 +95,7 @@ class Stage:
             model.name,
             model.version,
             [stream.fields[i] for i in self._columns.tolist()],
+            threshold=stream.alert.of(model.name).threshold,
         )
         self._predictions = PredictionSource(
             stream.name,
@@ -116,6 +124,9 @@ class Stage:
         before = None if seat.memory is None else seat.memory.read(slots)
         verdicts = self._score(seat.memory, slots, windows, times, before)
         result.scores = verdicts.score
+        if self._witness is not None and len(scored):
+            seen = [state.windows.entity_of(slot) for slot in slots.tolist()]
+            self._witness(self.model, seen, ts, windows, times, before, verdicts)
         served = state.served(self.model.name, self.arm, slots)
         transitions = self._observe(state, slots, ts, verdicts.score, served)
         if transitions:
@@ -186,12 +197,14 @@ class Stage:
         self, state: Partition, slots: I64, ts: NDArray[np.float64], scores: F32, served: NDArray[np.bool_] | None
     ) -> list[Transition]:
         """Let the alerts see the verdicts that go out: those of an entity stay one alert, whichever arm serves it."""
-        alerts = state.alerts[self.model.name]
+        alerts, latest = state.alerts[self.model.name], state.latest[self.model.name]
         if served is None:
+            latest.write(slots, scores)
             return alerts.observe(slots, ts, scores)
         rows = np.flatnonzero(served)
         if not len(rows):
             return []
+        latest.write(slots[rows], scores[rows])
         alerts.cutoffs = self.model.severity
         found = alerts.observe(slots[rows], ts[rows], scores[rows])
         return [replace(transition, index=int(rows[transition.index])) for transition in found]
@@ -267,6 +280,7 @@ class Stage:
                 raw=verdicts.quantiles[rows],
                 corrected=corrected,
                 scale=scale,
+                last=windows[rows][:, -1, self._targets],
                 score=verdicts.score[rows],
             )
             result.outputs += outputs

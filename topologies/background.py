@@ -2,7 +2,39 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def in_daemon_thread(work: Callable[[], T]) -> T:
+    """Run what may take minutes in a thread that the process does not wait for when it ends.
+
+    Whoever is cancelled waits no longer; the thread goes on as long as the process.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if outcome.cancelled():
+            return
+        if error is None:
+            outcome.set_result(result)  # type: ignore[arg-type]  # it is a T where there is no error
+        else:
+            outcome.set_exception(error)
+
+    def run() -> None:
+        try:
+            found, error = work(), None
+        except BaseException as raised:  # noqa: BLE001  it is raised where the work was asked for
+            found, error = None, raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, found, error)
+
+    threading.Thread(target=run, name="work", daemon=True).start()
+    return await outcome
 
 
 class Background:

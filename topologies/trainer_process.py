@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import polars as pl
 from aiokafka import ConsumerRecord
@@ -36,6 +37,7 @@ from dwcp_stream.streams import ModelBinding, StreamDefinition
 from dwcp_stream.telemetry.health import Check, Readiness, Report, report
 from dwcp_stream.telemetry.metrics import Metrics
 from dwcp_stream.web.server import HttpServer
+from topologies.background import in_daemon_thread
 
 log = get_logger(__name__)
 audit = get_logger("dwcp_stream.audit")
@@ -115,7 +117,7 @@ class TrainerProcess:
                 if self._leads() != led:
                     led = self._leads()
                     log.info("leads" if led else "stands by")
-                    self.metrics.set("dwcp_trainer_leads", float(led))
+                    self.metrics.leads(leads=led)
                 await self.trainer.look()
                 self._looked = time.monotonic()
             except (BrokerError, KafkaError) as error:
@@ -144,7 +146,7 @@ class TrainerProcess:
         else:
             before = self.intake.unreadable[name]
             self.intake.take(name, record)
-            self.metrics.count("dwcp_trainer_unreadable_total", self.intake.unreadable[name] - before, name)
+            self.metrics.unreadable(name, self.intake.unreadable[name] - before)
 
     def _obey(self, record: ConsumerRecord) -> None:
         """Take a command to train; other commands are the workers'."""
@@ -196,11 +198,8 @@ async def trainer_process(
     metrics = Metrics(CollectorRegistry())
 
     def tell(decision: ModelDecision) -> None:
-        metrics.count("dwcp_decisions_total", 1, decision.stream, decision.model, decision.decision)
+        metrics.decision(decision.stream, decision.model, decision.decision)
         told(decision)
-
-    def took(stream: str, model: str, seconds: float) -> None:
-        metrics.observe("dwcp_training_duration_seconds", seconds, stream, model)
 
     async with follow(settings, topics) as followed, leadership(settings, group, models) as leads:
         await outputs.start()
@@ -215,7 +214,7 @@ async def trainer_process(
                 train=train,
                 leads=leads,
                 told=tell,
-                took=took,
+                took=metrics.training,
             )
             yield TrainerProcess(settings, trainer, intake, metrics, followed, leads, verifier)
             await trainer.stop()
@@ -226,10 +225,9 @@ async def trainer_process(
 async def train_on_recent(
     settings: Settings, stream: StreamDefinition, binding: ModelBinding, since: float, until: float, *, unjudged: bool
 ) -> Retrained:
-    """Fetch telemetry, alerts and feedback, and train in a thread; see `retrain`."""
+    """Fetch telemetry, alerts and feedback, and train; see `retrain`. A process that ends does not wait for it."""
     table, alerts, feedback = await training_data(settings, stream, since, settings.trainer.source)
     table = table.filter(pl.col(stream.time) <= until)
     command = f"dwcp-stream trainer {stream.name}"
-    return await asyncio.to_thread(
-        retrain, settings, stream, binding, table, alerts, feedback, command=command, unjudged=unjudged
-    )
+    work = partial(retrain, settings, stream, binding, table, alerts, feedback, command=command, unjudged=unjudged)
+    return await in_daemon_thread(work)

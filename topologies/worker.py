@@ -29,6 +29,7 @@ from dwcp_stream.web.server import HttpServer
 from topologies.app import StreamApp, create_app, source_ends
 from topologies.background import Background
 from topologies.control import ControlReader
+from topologies.looking import PipelineLooks
 from topologies.models import ModelFollower, names_of
 from topologies.names import app_id, changelog_topic, journal_topic
 from topologies.observer import MetricsObserver
@@ -202,7 +203,8 @@ async def create_worker(settings: Settings, stream: StreamDefinition, port: int)
     app = create_app(settings, pipeline, partitions, outputs, observer, found)
     telemetry_agent(app)
     token = settings.http.token.get_secret_value() if settings.http.token else None
-    server = HttpServer(registry, liveness.check, readiness.check, host=settings.http.host, port=port, token=token)
+    looks = PipelineLooks(pipeline, app.processor.locks)
+    server = HttpServer(registry, liveness.check, readiness.check, looks, settings.http.host, port, token)
     monitor = Monitor(app, settings, stream, observer, partitions, rights_of(settings, stream))
 
     async def serve() -> None:

@@ -30,6 +30,8 @@ class AlertSource:
         The columns of the arrays given to `build_alert`, in their order.
     generator_url
         Where a person can look further; left out of the payload if empty.
+    threshold
+        Score over which the stream's policy raises an alert.
     """
 
     stream: str
@@ -38,6 +40,7 @@ class AlertSource:
     model_version: int
     fields: Sequence[Field]
     generator_url: str = ""
+    threshold: float = 1.0
 
 
 def build_alert(
@@ -152,7 +155,7 @@ def summary(source: AlertSource, entity: str, transition: Transition, fields: Se
         why = "no samples for too long" if transition.reason == "expired" else "back to normal"
         return f"{where}: resolved after {lasted:.0f} s, {why}."
     verb = "escalated to" if transition.action == "escalated" else "is"
-    text = f"{where} {verb} {transition.severity}: score {transition.score:.2f} (threshold 1)"
+    text = f"{where} {verb} {transition.severity}: score {transition.score:.2f} (threshold {source.threshold:g})"
     told = [
         f"{f.name} {_text(f.value)}" + ("" if f.expected is None else f" (expected {_text(f.expected)})")
         for f in fields

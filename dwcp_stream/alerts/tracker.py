@@ -12,6 +12,7 @@ from dwcp_stream.alerts.policy import Condition, Step
 from dwcp_stream.alerts.severity import LEVELS, check_cutoffs, level
 from dwcp_stream.errors import MISFITS, ConfigError, NewerStateError, StateError
 from dwcp_stream.events import Action
+from dwcp_stream.streams.checks import policy_problems
 from dwcp_stream.streams.definition import AlertPolicy
 
 STATE_VERSION = 1
@@ -57,14 +58,15 @@ class TakenAlerts:
 class AlertTracker:
     """Turns verdicts into transitions, with hysteresis in time and level.
 
-    Per slot: fires once the score has been over 1 for `policy.min_duration`, escalates when a higher
+    Per slot: fires once the score, divided by `policy.threshold`, has been over 1 for `policy.min_duration`, escalates
+    when a higher
     severity is reached, resolves once it has been under `policy.resolve_below` for as long, but at least
     one verdict. What becomes of a slot depends only on that slot's verdicts and their order.
 
     Parameters
     ----------
     policy
-        Durations in seconds and the resolve threshold, in (0, 1].
+        Durations in seconds, the resolve threshold, in (0, 1], and the multiplier of the models' threshold.
     cutoffs
         Severity cut-offs `[1, a, b]` of the model.
     capacity
@@ -72,12 +74,8 @@ class AlertTracker:
     """
 
     def __init__(self, policy: AlertPolicy, cutoffs: Sequence[float], capacity: int = 0) -> None:
-        if not 0 < policy.resolve_below <= 1 or not 0 <= policy.min_duration < math.inf:
-            raise ConfigError(
-                f"resolve_below {policy.resolve_below} or min_duration {policy.min_duration} makes no sense",
-                where="alert",
-                remedy="Use 0 < resolve_below <= 1 and a min_duration of 0 seconds or more.",
-            )
+        for problem in policy_problems(policy):
+            raise ConfigError(problem.what, where=problem.key, remedy=problem.remedy)
         self.policy = policy
         self._cutoffs = check_cutoffs(cutoffs)
         self._conditions: dict[int, Condition] = {}
@@ -135,7 +133,8 @@ class AlertTracker:
         list of Transition
             In the order of the verdicts.
         """
-        over = scores > 1
+        relative = scores.astype(np.float64) / self.policy.threshold
+        over = relative > 1
         if over.any():
             self._tracked[slots[over]] = True
         elif not self._conditions:
@@ -149,24 +148,26 @@ class AlertTracker:
             slots[rows].tolist(),
             ts[rows].tolist(),
             scores[rows].astype(np.float64).tolist(),
+            relative[rows].tolist(),
             strict=True,
         )
-        for row, slot, when, score in picked:
+        for row, slot, when, score, times in picked:
             if score == score:  # noqa: PLR0124 (the quick test for NaN)
-                transition = self._verdict(row, slot, when, score)
+                transition = self._verdict(row, slot, when, score, times)
                 if transition is not None:
                     result.append(transition)
         return result
 
-    def _verdict(self, row: int, slot: int, ts: float, score: float) -> Transition | None:
-        severity = level(score, self._cutoffs)
+    def _verdict(self, row: int, slot: int, ts: float, score: float, times: float) -> Transition | None:
+        """Apply one verdict; `times` is how often the threshold is in the score."""
+        severity = level(times, self._cutoffs)
         condition = self._conditions.get(slot)
         if condition is None:
             if severity == 0:
                 return None
             condition = self._conditions[slot] = Condition(ts)
             self._tracked[slot] = True
-        step = condition.step(ts, score, severity, self.policy.min_duration, self.policy.resolve_below)
+        step = condition.step(ts, times, severity, self.policy.min_duration, self.policy.resolve_below)
         if step is Step.NONE:
             return None
         ends_at = math.nan

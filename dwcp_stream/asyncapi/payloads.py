@@ -20,6 +20,8 @@ from dwcp_stream.events import (
     ModelEvent,
     Prediction,
 )
+from dwcp_stream.incidents import Incident, Silence
+from dwcp_stream.incidents.incident import IncidentAction
 from dwcp_stream.realised import Feedback
 
 Schema = dict[str, Any]
@@ -135,6 +137,27 @@ MESSAGES: dict[str, tuple[Message, ...]] = {
             (),
             (
                 (HEADER_KEY, "Name of the key in the settings (feedback.keys)."),
+                (HEADER_SIGNATURE, "64 bytes, not text: Ed25519 over the bytes of the payload."),
+            ),
+            (HEADER_KEY, HEADER_SIGNATURE),
+        ),
+    ),
+    "incidents": (
+        Message(
+            "Incident",
+            "A change of an incident: the alerts of one cluster and time.",
+            Incident,
+            tuple(f"dwcp.incident.{action}" for action in get_args(IncidentAction)),
+        ),
+    ),
+    "silences": (
+        Message(
+            "Silence",
+            "Alerts of some entities that nobody is to be told of for some time; signed or not.",
+            Silence,
+            (),
+            (
+                (HEADER_KEY, "Name of the key in the settings (silences.keys)."),
                 (HEADER_SIGNATURE, "64 bytes, not text: Ed25519 over the bytes of the payload."),
             ),
             (HEADER_KEY, HEADER_SIGNATURE),

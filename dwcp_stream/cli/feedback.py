@@ -162,7 +162,7 @@ def _send(settings: Settings, said: "Feedback", key_file: Path | None, key_id: s
     from dwcp_stream.realised import build_feedback
 
     signed_by = None if key_file is None else (key_name(key_file, key_id), read_key(key_file))
-    asyncio.run(_write(settings, *build_feedback(said, signed_by)))
+    asyncio.run(write(settings, "feedback", *build_feedback(said, signed_by)))
     if signed_by is None and settings.feedback.keys:
         click.echo(
             "it does not count: the settings name keys (feedback.keys), and it is not signed; give --key", err=True
@@ -171,14 +171,15 @@ def _send(settings: Settings, said: "Feedback", key_file: Path | None, key_id: s
     emit(said, as_json, lambda f: f"noted: an alert of {f.entity} ({f.stream}) was {words[f.verdict]}")
 
 
-async def _write(settings: Settings, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+async def write(settings: Settings, name: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    """Send a record to one of the daemon's topics; BrokerError if it was not written."""
     from aiokafka.errors import KafkaError
 
     from dwcp_stream.errors import BrokerError
     from dwcp_stream.kafka.catalogue import topic_name
     from dwcp_stream.kafka.clients import producer_client
 
-    topic = topic_name(settings.topics.prefix, "feedback")
+    topic = topic_name(settings.topics.prefix, name)
     async with producer_client(settings) as producer:
         try:
             await producer.send_and_wait(topic, value, key, headers=headers)

@@ -18,10 +18,13 @@ from dwcp_stream.errors import DwcpError
 # Name and short help; the help is here, so that listing the commands imports none of them.
 COMMANDS = {
     "demo": "See it all work: broker, workers, a replayed fault.",
+    "page": "Show all streams on a live page in the browser.",
     "worker": "Watch one stream, or all of them, until stopped.",
     "broker": "Run the embedded broker: Kafka's protocol, in memory.",
     "replay": "Send a file's samples to a stream's topic.",
     "backtest": "Run a file through a stream's pipeline, without Kafka.",
+    "budget": "Choose the alert policy that keeps to so many alerts a day.",
+    "explain": "Say why an alert was raised, and reproduce its score.",
     "train": "Train a stream's models from a file, or on recent telemetry.",
     "collect": "Scrape Prometheus exporters and send a stream's samples.",
     "archive": "Keep a stream's telemetry as Parquet files.",
@@ -29,8 +32,11 @@ COMMANDS = {
     "streams": "List the streams, show one, or draft one from a file.",
     "models": "List, show and verify the models.",
     "trainer": "Decide which version serves by what really happened, and train again.",
+    "alert-sink": "Send alerts to Alertmanager and webhooks.",
     "accuracy": "Show how good forecasts and alerts were.",
     "report": "Write the card of a week.",
+    "incidents": "Make incidents of alerts, and look at them.",
+    "silence": "Let nobody be told of some alerts for some time.",
     "feedback": "Say whether an alert was right, or missing.",
     "topics": "List and create the topics.",
     "control": "Command running workers, signed.",
@@ -51,19 +57,24 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted. Settings: docs/setti
 """
 
 
+def module_of(name: str) -> str:
+    """Return the module of a command."""
+    return f"dwcp_stream.cli.{name.replace('-', '_')}"
+
+
 class LazyGroup(click.Group):
     """A group whose commands are modules of `dwcp_stream.cli`, imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands that are installed, in the order of the table."""
         del ctx
-        return [name for name in COMMANDS if importlib.util.find_spec(f"dwcp_stream.cli.{name}")]
+        return [name for name in COMMANDS if importlib.util.find_spec(module_of(name))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; None if there is no such name."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = importlib.import_module(f"dwcp_stream.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(module_of(cmd_name)).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,6 +1,7 @@
 """`dwcp-stream report`: the card of a week."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dwcp_stream.realised.weekly import Week
 
 LONGEST_DAYS = 365
+PREDICTIONS_SECONDS = 3600.0
 
 
 @click.command(
@@ -40,9 +42,10 @@ def command(stream: str | None, seconds: float, out: Path | None, settings: Sett
     """Write the card of a week as Markdown, of STREAM or of all.
 
     Alerts by stream and model and which share was right, with its interval; realised coverage and skill of forecasts,
-    and where a model is worse than repeating the last value; challengers and shadows; what the trainer decided; who
-    became champion, by whom and why. It is made of the topics anomalies, feedback, accuracy and models, and of the
-    history of the model repository. The picture needs matplotlib (pip install 'dwcp-stream[train]').
+    and where a model is worse than repeating the last value; entities of which a forecaster has switched itself off in
+    the last hour, because repeating the last value was better; challengers and shadows; what the trainer decided; who
+    became champion, by whom and why. Made of the topics anomalies, feedback, accuracy, predictions and models, and
+    of the history of the model repository. The picture needs matplotlib (pip install 'dwcp-stream[train]').
     """
     from dwcp_stream.keys import public_keys
     from dwcp_stream.loading import find_stream, open_repository
@@ -76,9 +79,11 @@ async def _read(settings: Settings, week: "Week", since: float) -> None:
     from dwcp_stream.kafka.scan import scan
     from dwcp_stream.realised.weekly import TOPICS
 
-    with progress("reading", len(TOPICS)) as advance:
-        for topic in TOPICS:
-            async for record in scan(settings, topic, since):
+    # a week of predictions is a lot to read, and who is switched off now is what matters
+    begins = {**dict.fromkeys(TOPICS, since), "predictions": max(since, time.time() - PREDICTIONS_SECONDS)}
+    with progress("reading", len(begins)) as advance:
+        for topic, begin in begins.items():
+            async for record in scan(settings, topic, begin):
                 week.take(topic, record.value or b"", list(record.headers))
             advance(1)
 

@@ -114,14 +114,18 @@ def _render_show(streams: list[StreamDefinition]) -> Any:
 def _facts(stream: StreamDefinition) -> list[tuple[str, str]]:
     periods = f"scored from {stream.min_periods} filled rows on, every {stream.stride} row(s)"
     late = f"late after {stream.lateness:g} s, ahead after {stream.ahead_tolerance:g} s"
-    alert = stream.alert
+    alert, resolves = stream.alert, stream.alert.threshold * stream.alert.resolve_below
     facts = [
         ("topic", stream.topic),
         ("entity", f"{_entity(stream)}, at most {stream.max_entities} per partition"),
         ("window", f"{stream.window} rows, step {_step(stream.step)}; {periods}"),
         ("time", f"{stream.time}; {late}, expires after {stream.expire_after:g} s"),
-        ("alert", f"over 1 for {alert.min_duration:g} s fires, under {alert.resolve_below:g} resolves"),
+        (
+            "alert",
+            f"over {alert.threshold:g} for {alert.min_duration:g} s fires, under {resolves:g} resolves",
+        ),
     ]
+    facts += [("alert", f"of {name} over {factor:g}") for name, factor in alert.thresholds.items()]
     for model in stream.models:
         aim = f" of {', '.join(model.targets)} in {model.horizons} steps" if model.targets else ""
         facts.append(("model", f"{model.name} ({model.alias}): {model.task}{aim}"))

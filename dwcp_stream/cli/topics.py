@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dwcp_stream.cli import repartition
+from dwcp_stream.cli import repartition, schema
 from dwcp_stream.cli.common import emit, json_option, settings_option
 from dwcp_stream.settings import Settings
 
@@ -16,6 +16,7 @@ def command() -> None:
 
 
 command.add_command(repartition.command, "repartition")
+command.add_command(schema.command, "schema")
 
 
 @command.command(
@@ -66,11 +67,11 @@ Examples:
 @click.option(
     "--for",
     "role",
-    type=click.Choice(["worker", "sender", "operator", "archiver"]),
+    type=click.Choice(["worker", "sender", "operator", "archiver", "alert-sink", "incidents"]),
     default="worker",
     show_default=True,
     help="worker: `worker STREAM`; sender: `replay` and agents; operator: `topics create`, `topics list`, `doctor`;"
-    " archiver: `archive STREAM`.",
+    " archiver: `archive STREAM`; alert-sink: `alert-sink`, and incidents: `incidents run`, for all streams.",
 )
 @settings_option
 @json_option
@@ -80,10 +81,21 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
     They follow from the catalogue and the settings (topics.prefix, app_id), and are for an administrator to run; add
     `--command-config FILE` with the administrator's login. An operator needs those of every stream. Reads no broker.
     """
+    from dwcp_stream.kafka.alert_feed import sink_group
     from dwcp_stream.kafka.archiver import archive_group
     from dwcp_stream.kafka.catalogue import topic_name
-    from dwcp_stream.kafka.rights import archiver_rights, commands, operator_rights, sender_rights, worker_rights
+    from dwcp_stream.kafka.incidents import incident_group
+    from dwcp_stream.kafka.rights import (
+        archiver_rights,
+        commands,
+        incident_rights,
+        operator_rights,
+        sender_rights,
+        sink_rights,
+        worker_rights,
+    )
     from dwcp_stream.loading import find_stream
+    from dwcp_stream.sinks import sinks_of
     from topologies.names import app_id, changelog_topic, journal_topic
 
     if not all(principal.partition(":")):
@@ -94,6 +106,10 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
         rights = sender_rights(source)
     elif role == "archiver":
         rights = archiver_rights(source, archive_group(settings, definition))
+    elif role == "alert-sink":
+        rights = sink_rights(prefix, [sink_group(settings, sink.name) for sink in sinks_of(settings.sinks)])
+    elif role == "incidents":
+        rights = incident_rights(incident_group(settings), prefix)
     elif role == "operator":
         rights = operator_rights(source, state, prefix)
     else:

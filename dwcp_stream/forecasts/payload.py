@@ -18,6 +18,9 @@ LINK_TARGETS = ("bandwidth_mbps", "latency_ms", "packet_loss", "jitter_ms")
 SURE_OF = ("bandwidth_mbps", "latency_ms")
 """Targets whose mean confidence is that of a link's forecast; without both it is the mean of all."""
 
+SAME = 1e-5
+"""Relative difference up to which two numbers of single precision that went through a transformation are the same."""
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
@@ -75,6 +78,7 @@ def build_forecasts(
     raw: F32,
     corrected: F32,
     scale: F32,
+    last: F32,
     score: F32 | None = None,
 ) -> list[Output]:
     """Return one message per forecast row, with all its horizons.
@@ -89,6 +93,8 @@ def build_forecasts(
         q10, q50, q90 before and after the conformal correction, shape (b, H, Y, 3).
     scale
         Usual size of each target on the link, shape (b, Y); see `link_scale`.
+    last
+        Value of each target at the time of issue, shape (b, Y), NaN = not measured.
     score
         Score of each row, shape (b,), if there is one.
     """
@@ -98,6 +104,7 @@ def build_forecasts(
     advice = _advice(source, corrected[..., 1], sure)
     sure = np.round(sure, 6)
     scores: list[float | None] = [None] * len(ts) if score is None else score.tolist()
+    repeats = np.isclose(raw[..., 1], last[:, None, :], rtol=SAME, atol=0.0).mean(axis=(1, 2)).round(3).tolist()
     writer, targets, steps = _Writer(source, "forecast"), source.targets, source.step
     outputs = []
     for i, (entity, when, said) in enumerate(zip(entities, ts.tolist(), scores, strict=True)):
@@ -132,6 +139,7 @@ def build_forecasts(
             score=said,
             confidence=surely[0],
             advice=advised[0],
+            repeats=repeats[i],
             levels=LEVELS,
             forecasts=forecasts,
         )

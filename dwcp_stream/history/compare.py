@@ -77,7 +77,10 @@ def compare(
     )
     if candidate.task == "forecast":
         said = judge_forecasts(said, own, its, data.holdout, margin)
-    said = judge_alarms(said, own, its, labelled_rows(stream, data), margin)
+    heard = judge_alarms(said, own, its, labelled_rows(stream, data), margin)
+    # A forecaster that begins with nothing known of an entity is surprised by its seasons: its alarms are looked at
+    # when it has run beside the champion, see `loop.decider`.
+    said = heard.judged(said.reasons) if candidate.task == "forecast" else heard
     if made_up is not None:
         said = judge_hearing(said, made_up.pieces, *(made_up.found(run) for run in troubled))
     return said

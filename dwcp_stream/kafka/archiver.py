@@ -65,6 +65,11 @@ class Archiver(ConsumerRebalanceListener):
         The stream's definition.
     clock
         Seconds that only grow.
+
+    Attributes
+    ----------
+    partitions
+        Numbers of the partitions that it reads; None until the group has said.
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class Archiver(ConsumerRebalanceListener):
         self._reader = SampleReader(stream)
         self._consumer: AIOKafkaConsumer | None = None
         self._lock = asyncio.Lock()
-        self._joined = False
+        self.partitions: frozenset[int] | None = None
         self._told = 0
         self._pruned: date | None = None
         self._forget()
@@ -140,7 +145,7 @@ class Archiver(ConsumerRebalanceListener):
             self._take(batches)
             if self._rows >= MOST_ROWS:
                 await self.flush()
-            if not self._joined:
+            if self.partitions is None:
                 continue
             mine = consumer.assignment()
             new = [tp for tp in mine if tp not in ends]
@@ -195,9 +200,9 @@ class Archiver(ConsumerRebalanceListener):
         await self.flush()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Note that the group has said which partitions are ours; none, if it has more members than there are."""
-        self._joined = True
-        log.info("archiving", stream=self.stream.name, partitions=sorted(tp.partition for tp in assigned))
+        """Note which partitions are ours; none, if the group has more members than there are."""
+        self.partitions = frozenset(tp.partition for tp in assigned)
+        log.info("archiving", stream=self.stream.name, partitions=sorted(self.partitions))
 
     def _forget(self) -> None:
         self._held: list[pl.DataFrame] = []

@@ -97,11 +97,20 @@ OWN = (
         False,
     ),
     ("feedback", "entity", "true, false and missed alerts", _kept(365), False),
+    (
+        "incidents",
+        "incident",
+        "alerts of one cluster and time as one",
+        {"cleanup.policy": "compact,delete", "retention.ms": str(90 * DAY_MS)},
+        True,
+    ),
+    ("silences", "silence", "who is not to be told of what, and when", {"cleanup.policy": "compact"}, True),
     ("control", "audience", "signed commands", _kept(7) | {TIMESTAMPS: "LogAppendTime"}, True),
 )
 """The daemon's own topics: name, key, purpose, configuration, and whether it has exactly one partition.
 
-`models` and `control` have one, so that all readers see decisions and commands in the same order. The time of a command
+`models`, `incidents`, `silences` and `control` have one, so that all readers see decisions and commands in the same
+order. The time of a command
 is the broker's, because it decides whether the command came too late.
 """
 

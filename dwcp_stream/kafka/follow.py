@@ -1,7 +1,7 @@
-"""Follow some of the daemon's topics from their beginning, all partitions, without a group."""
+"""Follow some of the daemon's topics, all partitions, without a group."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -60,8 +60,16 @@ class Followed:
 
 
 @asynccontextmanager
-async def follow(settings: Settings, names: Sequence[str]) -> AsyncIterator[Followed]:
+async def follow(
+    settings: Settings, names: Sequence[str], since: Mapping[str, float] | None = None
+) -> AsyncIterator[Followed]:
     """Yield topics by their logical names, ready to be read from the beginning.
+
+    Parameters
+    ----------
+    since
+        Epoch seconds by logical name: that topic is read from the first record on that is as new, by the timestamps of
+        the records.
 
     Raises
     ------
@@ -77,4 +85,15 @@ async def follow(settings: Settings, names: Sequence[str]) -> AsyncIterator[Foll
     async with consumer_client(settings, auto_offset_reset="earliest") as consumer:
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
+        await _seek(consumer, {tp: since[full[tp.topic]] for tp in partitions if since and full[tp.topic] in since})
         yield Followed(consumer, partitions, full)
+
+
+async def _seek(consumer: AIOKafkaConsumer, since: Mapping[TopicPartition, float]) -> None:
+    """Go to the first record of each partition that is as new as a time, to the end if there is none."""
+    if not since:
+        return
+    times = await consumer.offsets_for_times({tp: int(when * 1000) for tp, when in since.items()})
+    ends = await consumer.end_offsets(list(since))
+    for tp in since:
+        consumer.seek(tp, times[tp].offset if times[tp] else ends[tp])

@@ -24,7 +24,10 @@ REFUSALS = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, Cluste
 """What aiokafka raises when a right is missing."""
 
 Operation = Literal["Read", "Write", "Create", "Describe", "DescribeConfigs"]
-Role = Literal["worker", "sender", "operator", "archiver"]
+Role = Literal["worker", "sender", "operator", "archiver", "incidents"]
+
+INCIDENT_TOPICS = ("incidents", "silences", "anomalies")
+"""What `incidents run` reads."""
 
 CODES: dict[str, int] = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 """Kafka's numbers of the operations (org.apache.kafka.common.acl.AclOperation); a bit mask has bit n for n."""
@@ -94,6 +97,31 @@ def archiver_rights(source: str, group: str) -> list[Right]:
     return [
         Right("topic", source, "Read", "the telemetry"),
         Right("group", group, "Read", "membership and committed offsets"),
+    ]
+
+
+def sink_rights(prefix: str, groups: Iterable[str]) -> list[Right]:
+    """Return what `alert-sink` needs: the alerts, and the group of each sink."""
+    return [
+        Right("topic", topic_name(prefix, "anomalies"), "Read", "the alerts"),
+        *(Right("group", group, "Read", "membership and committed offsets") for group in groups),
+    ]
+
+
+def incident_rights(group: str, prefix: str) -> list[Right]:
+    """Return what `incidents run` needs.
+
+    Parameters
+    ----------
+    group
+        The consumer group of which one member leads.
+    prefix
+        Of the daemon's own topics.
+    """
+    return [
+        *(Right("topic", topic_name(prefix, name), "Read", "incidents run") for name in INCIDENT_TOPICS),
+        Right("topic", topic_name(prefix, "incidents"), "Write", "incidents run"),
+        Right("group", group, "Read", "who leads"),
     ]
 
 

@@ -1,7 +1,7 @@
 """Read what a topic holds since some time, once, to its present end."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 from dwcp_stream.errors import BrokerError
 from dwcp_stream.kafka.catalogue import topic_name
 from dwcp_stream.kafka.clients import consumer_client
+from dwcp_stream.kafka.producer import key_hash
 from dwcp_stream.kafka.topics import admin_client, describe
 from dwcp_stream.settings import Settings
 
@@ -18,8 +19,13 @@ SILENT_SECONDS = 30.0
 
 
 async def scan(
-    settings: Settings, name: str, since: float = 0.0, progress: Callable[[int, int], None] | None = None
-) -> AsyncIterator[ConsumerRecord]:
+    settings: Settings,
+    name: str,
+    since: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    key: bytes | None = None,
+) -> AsyncGenerator[ConsumerRecord, None]:
     """Yield the records of one of the daemon's topics, in order within each partition.
 
     Parameters
@@ -30,6 +36,8 @@ async def scan(
         Epoch seconds; by the timestamps of the records.
     progress
         Called with the records read, and how many offsets there are to read.
+    key
+        Read only the partition that Kafka's default partitioner gives this key.
 
     Raises
     ------
@@ -42,6 +50,8 @@ async def scan(
     if found is None:
         raise BrokerError("does not exist", where=topic, remedy="Run `dwcp-stream topics create`")
     partitions = [TopicPartition(topic, number) for number in range(found.partitions)]
+    if key is not None:
+        partitions = [partitions[key_hash(key) % found.partitions]]
     async with consumer_client(settings, auto_offset_reset="earliest") as consumer:
         consumer.assign(partitions)
         try:

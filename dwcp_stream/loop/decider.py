@@ -17,7 +17,9 @@ from dwcp_stream.loop.sequential import BLOCKS, Bounds
 
 MOST_UNPAIRED = 0.1
 """Share of buckets in which two versions did not forecast the same that may be left out of their comparison."""
-
+MULTIPLE, LEAST_OVER = 3.0, 0.01
+"""A version that is over its threshold in more than three times the champion's windows, and in more than one of a
+hundred, is not better, whatever its forecasts: it would alert all the time."""
 PROMISING = BLOCKS // 3
 """Blocks of errors after which a shadow may serve a share, if it seems to be better."""
 
@@ -30,6 +32,11 @@ class Arms:
     challenger: int | None = None
     shadow: int | None = None
     last_good: int | None = None
+
+    @property
+    def beside(self) -> list[int]:
+        """What runs beside the champion."""
+        return [version for version in (self.challenger, self.shadow) if version not in (None, self.champion)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class Evidence:
         Its plain mean absolute error as a share of the champion's, NaN where nothing is known.
     paired, unpaired
         Buckets of realised errors that are compared, and that cannot be.
+    windows, champion_over, over
+        Windows that both scored, and how many of them each had over the threshold.
     judged
         Alerts that operators judged true, and all they judged: the champion's and its own.
     """
@@ -56,6 +65,9 @@ class Evidence:
     ratio: float = nan
     paired: int = 0
     unpaired: int = 0
+    windows: int = 0
+    champion_over: int = 0
+    over: int = 0
     judged: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
 
     def numbers(self) -> dict[str, float | None]:
@@ -64,6 +76,8 @@ class Evidence:
         if self.bounds is not None:
             found |= {"mean": self.bounds.mean, "lower": self.bounds.lower, "upper": self.bounds.upper}
             found |= {"n": self.paired, "unpaired": self.unpaired, "ratio": None if isnan(self.ratio) else self.ratio}
+        if self.windows:
+            found |= {"over": self.over / self.windows, "champion_over": self.champion_over / self.windows}
         if any(number for pair in self.judged for number in pair):
             (true, judged), (also, all_) = self.judged
             found |= {"champion_true": true, "champion_judged": judged, "true": also, "judged": all_}
@@ -96,9 +110,7 @@ def decide(arms: Arms, evidence: Mapping[int, Evidence], policy: Policy) -> Verd
     policy
         The rules.
     """
-    for version in (arms.challenger, arms.shadow):
-        if version is None:
-            continue
+    for version in arms.beside:
         known = evidence.get(version, Evidence())
         finding, reason = find(known, policy)
         if version == arms.last_good:
@@ -112,18 +124,30 @@ def decide(arms: Arms, evidence: Mapping[int, Evidence], policy: Policy) -> Verd
 
 def find(known: Evidence, policy: Policy) -> tuple[Finding, str]:
     """Return whether a version is better or worse than the champion, and by what."""
-    if known.bounds is None:
+    bounds = known.bounds
+    if bounds is None:
         return _by_feedback(known, policy)
+    said = _incomparable(known, bounds, policy)
+    if said:
+        return "unknown", said
+    if bounds.upper < 0:
+        return "worse", f"its realised error is larger, by {-bounds.mean:.1%}"
+    if known.over > max(MULTIPLE * known.champion_over, LEAST_OVER * known.windows):
+        share, before = known.over / known.windows, known.champion_over / known.windows
+        return "unknown", f"it is over its threshold in {share:.1%} of the windows, the champion in {before:.1%}"
+    if bounds.lower <= 0 or known.ratio >= 1:  # a few large errors must not hide behind many small gains
+        return "unknown", "the realised errors do not tell"
+    return "better", f"its realised error is smaller, by {bounds.mean:.1%}"
+
+
+def _incomparable(known: Evidence, bounds: Bounds, policy: Policy) -> str:
+    """Return why realised errors cannot tell."""
     all_ = known.paired + known.unpaired
-    if known.bounds.blocks < BLOCKS:
-        return "unknown", f"{known.paired} of {policy.block * BLOCKS} buckets"
+    if bounds.blocks < BLOCKS:
+        return f"{known.paired} of {policy.block * BLOCKS} buckets"
     if known.unpaired > MOST_UNPAIRED * all_:
-        return "unknown", f"{known.unpaired} of {all_} buckets cannot be compared"
-    if known.bounds.lower > 0 and not known.ratio >= 1:  # a few large errors must not hide behind many small gains
-        return "better", f"its realised error is smaller, by {known.bounds.mean:.1%}"
-    if known.bounds.upper < 0:
-        return "worse", f"its realised error is larger, by {-known.bounds.mean:.1%}"
-    return "unknown", "the realised errors do not tell"
+        return f"{known.unpaired} of {all_} buckets cannot be compared"
+    return ""
 
 
 def _by_feedback(known: Evidence, policy: Policy) -> tuple[Finding, str]:

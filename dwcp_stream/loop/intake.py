@@ -50,7 +50,7 @@ class Intake:
         event_id, kind = headers.get("ce_id", b"").decode(), headers.get("ce_type", b"").decode()
         value, knowledge = record.value or b"", self._knowledge
         if kind == "dwcp.accuracy.scores":
-            knowledge.scores(msgspec.json.decode(value, type=ArmScores))
+            knowledge.scores(event_id, msgspec.json.decode(value, type=ArmScores))
         elif topic == "accuracy":
             knowledge.accuracy(event_id, msgspec.json.decode(value, type=Accuracy))
         elif topic == "drift":

@@ -17,7 +17,7 @@ from dwcp_stream.loop.due import Trainings
 from dwcp_stream.loop.pairs import PairedErrors
 from dwcp_stream.loop.policy import Policy
 from dwcp_stream.loop.sequential import judge
-from dwcp_stream.realised import AlertLedger
+from dwcp_stream.realised import AlertLedger, ArmLedger
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -55,8 +55,9 @@ class Knowledge:
     """
 
     def __init__(self, longest: float, keys: "Mapping[str, Ed25519PublicKey] | None" = None) -> None:
+        self._longest = longest
         self.pairs = PairedErrors(longest)
-        self.alerts = AlertLedger(keys)
+        self.alerts, self.arms = AlertLedger(keys), ArmLedger(longest)
         self._models: dict[tuple[str, str], _Model] = defaultdict(_Model)
         self._spans: dict[str, tuple[float, float]] = {}
         self._seen: set[str] = set()
@@ -68,8 +69,9 @@ class Knowledge:
         self.pairs.add(event_id, part)
         self._time(part.stream, seconds(part.bucket_end))
 
-    def scores(self, part: ArmScores) -> None:
-        """Take scores of arms: they tell the time."""
+    def scores(self, event_id: str, part: ArmScores) -> None:
+        """Take scores of arms; ValueError if they are none."""
+        self.arms.add(event_id, part)
         self._time(part.stream, seconds(part.bucket_end))
 
     def drift(self, event: Drift) -> None:
@@ -175,7 +177,22 @@ class Knowledge:
         series = self.pairs.series(stream, model, arms.champion, version, begin)
         bounds = judge(series.differences, policy.alpha, block=policy.block)
         paired = len(series.differences)
-        return Evidence(age, served, bounds, ratio=series.ratio, paired=paired, unpaired=series.unpaired)
+        # at first it knows nothing of entities, and is surprised
+        windows, before, over = self._over(stream, model, arms.champion, version, min(age / 2, self._longest))
+        return Evidence(
+            age, served, bounds, ratio=series.ratio, paired=paired, unpaired=series.unpaired,
+            windows=windows, champion_over=before, over=over,
+        )  # fmt: skip
+
+    def _over(self, stream: str, model: str, champion: int, version: int, seconds: float) -> tuple[int, int, int]:
+        """Return windows that both scored, and in how many the champion and the version were over the threshold."""
+        rows = [
+            row
+            for row in self.arms.over(seconds)
+            if (row["stream"], row["model"], row["champion"], row["version"]) == (stream, model, champion, version)
+        ]
+        sums = {name: sum(row[name] for row in rows) for name in ("n", "both", "only_champion", "only_arm")}
+        return sums["n"], sums["both"] + sums["only_champion"], sums["both"] + sums["only_arm"]
 
     def _judged(self, stream: str, model: str, *versions: int) -> tuple[tuple[int, int], tuple[int, int]]:
         rows = {(row["stream"], row["model"], row["version"]): row for row in self.alerts.over(np.inf)}

@@ -79,6 +79,7 @@ class Trainer:
     async def look(self) -> int:
         """Decide what can be decided now; returns the number of decisions."""
         made = 0
+        self._look_at_training()
         for stream in self.streams:
             for binding in stream.models:
                 if not self.leads():
@@ -89,6 +90,15 @@ class Trainer:
                     except ModelError as error:
                         self._complain(binding.name, error)
         return made
+
+    def _look_at_training(self) -> None:
+        """Let go of a training that has ended; if its outcome could not be told, it is due again."""
+        if self._training is None or not self._training.done():
+            return
+        error = None if self._training.cancelled() else self._training.exception()
+        if error is not None:
+            log.warning("what became of a training could not be told", error=repr(error))
+        self._training = None
 
     async def idle(self) -> None:
         """Wait until no training is under way."""
@@ -108,17 +118,13 @@ class Trainer:
 
     async def _look_at(self, stream: StreamDefinition, binding: ModelBinding) -> int:
         name = binding.name
-        pointed = await asyncio.to_thread(self.repository.aliases, name)
-        arms = Arms(
-            pointed.get("champion", 0), pointed.get("challenger"), pointed.get("shadow"), pointed.get("last_good")
-        )
-        beside = [version for version in (arms.challenger, arms.shadow) if version is not None]
+        arms = await self._arms(name)
         if made := await self._announce(stream, binding, arms):
             return made
         errors = binding.task == "forecast"
         known = {
             version: self.knowledge.evidence(stream.name, name, arms, version, self.policy, errors=errors)
-            for version in beside
+            for version in arms.beside
         }
         verdict = decide(arms, known, self.policy)
         if verdict is not None:
@@ -126,9 +132,14 @@ class Trainer:
             return 1
         if await self._guard(stream, binding, arms):
             return 1
-        if not [version for version in beside if version != arms.last_good]:
-            await self._train_if_due(stream, binding, arms)
+        await self._train_if_due(stream, binding, arms)
         return 0
+
+    async def _arms(self, name: str) -> Arms:
+        pointed = await asyncio.to_thread(self.repository.aliases, name)
+        return Arms(
+            pointed.get("champion", 0), pointed.get("challenger"), pointed.get("shadow"), pointed.get("last_good")
+        )
 
     # --- versions ---------------------------------------------------------------------------------------
 
@@ -215,7 +226,7 @@ class Trainer:
 
     async def _train_if_due(self, stream: StreamDefinition, binding: ModelBinding, arms: Arms) -> None:
         now = self.knowledge.now(stream.name)
-        if now is None or (self._training is not None and not self._training.done()):
+        if now is None or self._training is not None:
             return
         trained_at = None
         if arms.champion:
@@ -225,6 +236,11 @@ class Trainer:
         why = due(now, trainings, self.policy)
         if why is not None:
             reason, drifted = why
+            begun = [self.knowledge.began(stream.name, binding.name, v, arms.champion) for v in arms.beside]
+            if begun and reason == "schedule":
+                return  # first it has to be known which of those that run is better
+            if reason == "drift" and any(at is not None and drifted is not None and at >= drifted for at in begun):
+                return
             since = max(now - self.history, drifted or 0.0)
             self._training = asyncio.create_task(self._run_training(stream, binding, arms, reason, since, now))
 
@@ -247,9 +263,13 @@ class Trainer:
             said = "; ".join(found.reasons)
             await self._tell(stream, binding, Verdict("rejected", 0, arms.champion, f"{reason}: {said}", numbers))
             return
-        champion = found.version if found.champion else arms.champion
+        arms = await self._arms(binding.name)  # as they are by now
+        champion = arms.champion
         await self._tell(stream, binding, Verdict("trained", found.version, champion, reason, numbers))
         if not found.champion and self.leads():
+            for version in arms.beside:
+                said = f"gives way to version {found.version}"
+                await self._carry_out(stream, binding, arms, Verdict("dropped", version, champion, said, {}))
             verdict = Verdict("shadowed", found.version, champion, f"a candidate, trained by {reason}", {})
             await self._carry_out(stream, binding, arms, verdict)
 

@@ -1,5 +1,6 @@
 """What a week was like: alerts and what they were worth, forecasts and what came, what was decided about models."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -9,19 +10,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from dwcp_stream.control import Headers
 from dwcp_stream.errors import UNREADABLE
-from dwcp_stream.events import Accuracy, Alert, ArmScores, ModelDecision, ModelEvent
+from dwcp_stream.events import Accuracy, Alert, ArmScores, ModelDecision, ModelEvent, Prediction
 from dwcp_stream.realised.alerts import AlertLedger
 from dwcp_stream.realised.arms import ArmLedger
 from dwcp_stream.realised.forecasts import ForecastLedger
 from dwcp_stream.registry.history import Move
 
 TOPICS = ("anomalies", "feedback", "accuracy", "models")
+SWITCHED_OFF = 0.5
+"""Share of an entity's predictions that only repeat the last value from which on its model counts as switched off."""
 SCORES, DECIDED = "dwcp.accuracy.scores", "dwcp.model.decided"
 """Types of events that share a topic with others."""
 
 
 class Week:
-    """Takes the records of four topics, in any order, repeated ones once, and says what they amount to.
+    """Takes the records of five topics, in any order, repeated ones once, and says what they amount to.
 
     Parameters
     ----------
@@ -41,6 +44,7 @@ class Week:
         self._alerts, self._forecasts, self._arms = AlertLedger(keys), ForecastLedger(seconds), ArmLedger(seconds)
         self._versions: dict[str, ModelEvent] = {}
         self._decisions: dict[str, ModelDecision] = {}
+        self._repeats: dict[tuple[str, str, str], list[float]] = defaultdict(list)
 
     def take(self, topic: str, value: bytes, headers: Headers) -> None:
         """Take a record as it came; one that cannot be read is counted, for anybody may write to a topic."""
@@ -55,6 +59,10 @@ class Week:
             self._alerts.alert(msgspec.json.decode(value, type=Alert))
         elif topic == "feedback":
             self._alerts.judgement(value, headers)
+        elif topic == "predictions":
+            said = msgspec.json.decode(value, type=Prediction)
+            if said.repeats is not None and said.arm == "champion":
+                self._repeats[said.stream, said.model, said.entity].append(said.repeats)
         elif topic == "accuracy" and kind == SCORES:
             self._arms.add(event_id, msgspec.json.decode(value, type=ArmScores))
         elif topic == "accuracy":
@@ -69,8 +77,8 @@ class Week:
 
         `alerts` by stream, model and version, see `AlertLedger.over`; `forecasts` as `ForecastLedger.over`;
         `worse_than_repeating` those of them whose skill is negative; `arms` as `ArmLedger.over`; `alerts_per_day` and
-        `coverage_per_day`; `decisions` of the trainer, oldest first; `versions` that workers loaded or refused, with
-        how many `times`, and when last.
+        `coverage_per_day`; `switched_off`, entities of which a forecaster only repeats the last value; `decisions` of
+        the trainer, oldest first; `versions` that workers loaded or refused, with how many `times`, and when last.
         """
         forecasts = self._forecasts.over(self.seconds)
         tables: dict[str, list[dict[str, Any]]] = {
@@ -79,6 +87,7 @@ class Week:
             "forecasts": forecasts,
             "worse_than_repeating": [row for row in forecasts if row["skill"] < 0],
             "coverage_per_day": self._forecasts.days(self.seconds),
+            "switched_off": self._switched_off(),
             "arms": self._arms.over(self.seconds),
             "decisions": _in_order(self._decisions.values()),
             "versions": _alike(_in_order(self._versions.values())),
@@ -90,6 +99,14 @@ class Week:
             "unreadable": self.unreadable,
         }
         return {**mine, **counts}
+
+    def _switched_off(self) -> list[dict[str, Any]]:
+        rows = []
+        for (stream, model, entity), shares in sorted(self._repeats.items()):
+            share = sum(each == 1.0 for each in shares) / len(shares)
+            if share >= SWITCHED_OFF:
+                rows.append({"stream": stream, "model": model, "entity": entity, "n": len(shares), "share": share})
+        return rows
 
 
 def champions(moves: Iterable[Move], since: datetime) -> list[dict[str, Any]]:

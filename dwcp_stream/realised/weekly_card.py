@@ -9,6 +9,8 @@ from typing import Any
 from dwcp_stream.training.report import document, table
 
 Rows = Sequence[Mapping[str, Any]]
+LISTED = 50
+"""Entities of which a list holds the names."""
 FORECAST = ("stream", "model", "version", "arm", "horizon", "target", "n", "missed", "mae", "skill", "coverage")
 ARM = ("stream", "model", "arm", "version", "champion", "n", "both", "only_champion", "only_arm", "difference")
 DECISION = ("event_time", "stream", "model", "decision", "version", "champion", "reason")
@@ -40,7 +42,7 @@ def write_week(result: Mapping[str, Any], picture: str | None = None) -> str:
         "Versions that workers took up or refused": _or(result["versions"], VERSION, "None."),
     }
     if result["unreadable"]:
-        sections["Not read"] = f"{result['unreadable']} records of the four topics cannot be read."
+        sections["Not read"] = f"{result['unreadable']} records of the topics cannot be read."
     if picture is not None:
         sections[""] += f"\n\n![alerts and coverage by day]({picture})"
     return document("Week", sections)
@@ -116,8 +118,9 @@ def _share(row: Mapping[str, Any]) -> str:
 
 
 def _forecasts(result: Mapping[str, Any]) -> str:
+    off = _switched_off(result["switched_off"])
     if not result["forecasts"]:
-        return "No forecast has met its target time."
+        return f"No forecast has met its target time.\n\n{off}"
     worse = [
         f"- {row['model']} version {row['version']} ({row['arm']}), {row['target']} {row['horizon']} steps ahead: "
         f"its error is {1 - row['skill']:.2f} times that of repeating, over {row['n']:.0f} forecasts"
@@ -128,7 +131,16 @@ def _forecasts(result: Mapping[str, Any]) -> str:
         if worse
         else "None is worse than repeating the last value."
     )
-    return f"{_or(result['forecasts'], FORECAST, '')}\n\n{said}"
+    return f"{_or(result['forecasts'], FORECAST, '')}\n\n{said}\n\n{off}"
+
+
+def _switched_off(rows: Rows) -> str:
+    """Say of which entities a forecaster only repeats the last value, the first of them by name."""
+    if not rows:
+        return "In the last hour no forecaster was switched off for an entity because repeating was better."
+    names = [f"{row['entity']} ({row['model']})" for row in rows[:LISTED]]
+    more = f" and {len(rows) - LISTED} more" if len(rows) > LISTED else ""
+    return f"Switched off in the last hour, because repeating the last value was better: {', '.join(names)}{more}."
 
 
 def _or(rows: Rows, columns: Sequence[str], nothing: str) -> str:

@@ -20,7 +20,8 @@ def build_model_event(event: ModelEvent) -> Output:
 def build_decision(decision: ModelDecision) -> Output:
     """Return the message; a compacted topic keeps the last decision of each kind about each version."""
     subject = f"{decision.model}/{decision.version}/{decision.decision}"
-    event_id = digest("decision", decision.stream, subject, decision.event_time)
+    numbers = encoder.encode(decision.numbers).decode()  # the time stands still where no samples come
+    event_id = digest("decision", decision.stream, subject, decision.event_time, numbers)
     headers = cloudevents.headers_at(
         "dwcp.model.decided", cloudevents.source(decision.stream), subject, decision.event_time, event_id
     )

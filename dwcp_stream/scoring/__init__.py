@@ -6,6 +6,7 @@ What belongs here runs a model that has been verified already. Finding, checking
 """
 
 from dwcp_stream.scoring.batching import BATCH_QUANTUM, MAX_BATCH, rounds
+from dwcp_stream.scoring.latest import LatestScores
 from dwcp_stream.scoring.model import UNTRAINED, Model
 from dwcp_stream.scoring.session import SessionOptions, make_session
 from dwcp_stream.scoring.state import ModelState
@@ -15,6 +16,7 @@ __all__ = [
     "BATCH_QUANTUM",
     "MAX_BATCH",
     "UNTRAINED",
+    "LatestScores",
     "Model",
     "ModelState",
     "SessionOptions",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dwcp_stream.streams.definition import MAX_FIELDS, MAX_WINDOW, Field, ModelBinding, StreamDefinition
+from dwcp_stream.streams.definition import MAX_FIELDS, MAX_WINDOW, AlertPolicy, Field, ModelBinding, StreamDefinition
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -43,10 +43,25 @@ def problems(stream: StreamDefinition) -> Iterator[Problem]:
         if model.name in names:
             yield Problem(f"models[{index}].name", f'model "{model.name}" is bound twice', "Remove one")
         names.add(model.name)
-    if not 0 <= stream.alert.min_duration < 1e9:
+    yield from policy_problems(stream.alert)
+    for name in sorted(stream.alert.thresholds.keys() - names):
+        yield Problem(
+            f"alert.thresholds.{name}", "is no model of the stream", f"Name one of: {', '.join(sorted(names))}"
+        )
+
+
+def policy_problems(alert: AlertPolicy) -> Iterator[Problem]:
+    """Yield everything that is wrong with an alert policy."""
+    if not 0 <= alert.min_duration < 1e9:
         yield Problem("alert.min_duration", "must be 0 or more", "Write seconds")
-    if not 0 < stream.alert.resolve_below <= 1:
+    if not 0 < alert.resolve_below <= 1:
         yield Problem("alert.resolve_below", "must be over 0 and at most 1", "1 is the threshold; 0.8 is usual")
+    factors = {"threshold": alert.threshold, **{f"thresholds.{name}": f for name, f in alert.thresholds.items()}}
+    for key, factor in factors.items():
+        if not 0 < factor < 1e9:
+            yield Problem(
+                f"alert.{key}", "must be over 0", "1 leaves the model's own threshold; 2 needs twice the score"
+            )
 
 
 def _identity(stream: StreamDefinition) -> Iterator[Problem]:

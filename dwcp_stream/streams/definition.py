@@ -52,10 +52,22 @@ class ModelBinding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class AlertPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a score becomes an alert: seconds over 1 to fire, and the score under which it resolves."""
+    """When a score becomes an alert: seconds over the threshold to fire, and the score under which it resolves.
+
+    `threshold` multiplies the models' own: at 2 an alert needs twice the score. What else is said of scores, the
+    cut-offs of severities and `resolve_below`, is relative to it. `thresholds` has, by model, what holds instead.
+    """
 
     min_duration: float = 0.0
     resolve_below: float = 0.8
+    threshold: float = 1.0
+    thresholds: dict[str, float] = {}
+
+    def of(self, model: str) -> "AlertPolicy":
+        """Return the policy for one model: `threshold` is its own then."""
+        if model not in self.thresholds:
+            return self
+        return msgspec.structs.replace(self, threshold=self.thresholds[model], thresholds={})
 
 
 class StreamDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -34,8 +34,11 @@ LABELS = {
     "stat": "mae, rmse, bias, mape or skill",
     "stream": "name of a stream",
     "target": "predicted field",
+    "reason": "refused, gave_up or unreadable",
+    "sink": "name of a webhook, or alertmanager-HOST-PORT",
     "decision": "trained, rejected, failed, shadowed, challenged, promoted, dropped or rolled_back",
     "topic": "name of one of the daemon's topics, without its prefix",
+    "verdict": "repeat, stale (old and over), untold (the end of what was not told) or below (not severe enough)",
     "version": "version of the program",
 }
 
@@ -310,6 +313,28 @@ CATALOGUE: tuple[Spec, ...] = (
         ("topic",),
         "Records of the daemon's topics that are not what they should be.",
     ),
+    # Alert sinks.
+    Spec("dwcp_sink_up", "gauge", "boolean", ("sink",), "1 if the sink took the last request, 0 if it did not."),
+    Spec("dwcp_sink_sent_total", "counter", "alerts", ("sink",), "Alerts that a sink took, also those sent again."),
+    Spec("dwcp_sink_retries_total", "counter", "requests", ("sink",), "Requests that failed and are sent again."),
+    Spec("dwcp_sink_dropped_total", "counter", "alerts", ("sink", "reason"), "Alerts that a sink will never get."),
+    Spec(
+        "dwcp_sink_skipped_total",
+        "counter",
+        "transitions",
+        ("sink", "verdict"),
+        "Transitions that were not to be told.",
+    ),
+    Spec("dwcp_sink_firing", "gauge", "alerts", ("sink",), "Alerts that the sink takes for firing."),
+    Spec("dwcp_sink_lag", "gauge", "records", ("sink",), "Records of the alerts' topic that are not delivered yet."),
+    Spec(
+        "dwcp_sink_delay_seconds",
+        "histogram",
+        "seconds",
+        ("sink",),
+        "From a transition's record timestamp until the sink had it.",
+        (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 3600.0),
+    ),
 )
 
 
@@ -318,7 +343,7 @@ def markdown() -> Iterator[str]:
     yield "# Metrics"
     yield ""
     yield "Made by `make docs`; a test checks that it is current."
-    yield "Served at `/metrics` of each worker, of the trainer and of `collect` in the text format of Prometheus. A"
+    yield "Served at `/metrics` of each worker, the trainer, the alert sink and `collect` as text for Prometheus. A"
     yield "histogram has the series `_bucket`, `_sum` and `_count`. No label ever holds an entity."
     yield ""
     yield "| metric | type | unit | labels | meaning |"

@@ -230,3 +230,19 @@ class Metrics:
         """Record the conditions of readiness."""
         for name, met in conditions.items():
             self.set("dwcp_ready", float(met), stream, name)
+
+    def decision(self, stream: str, model: str, word: str) -> None:
+        """Count a decision of the trainer."""
+        self.count("dwcp_decisions_total", 1, stream, model, word)
+
+    def training(self, stream: str, model: str, seconds: float) -> None:
+        """Record how long a training took."""
+        self.observe("dwcp_training_duration_seconds", seconds, stream, model)
+
+    def leads(self, *, leads: bool) -> None:
+        """Record whether this trainer decides."""
+        self.set("dwcp_trainer_leads", float(leads))
+
+    def unreadable(self, topic: str, number: int) -> None:
+        """Count records of the daemon's topics that are not what they should be."""
+        self.count("dwcp_trainer_unreadable_total", number, topic)

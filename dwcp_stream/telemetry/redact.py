@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import BaseModel, SecretStr
 
@@ -19,15 +19,22 @@ ASSIGNMENT = re.compile(
 
 
 def secrets_of(settings: BaseModel) -> frozenset[str]:
-    """Return the values of all SecretStr fields of some settings, sections included."""
-    found: set[str] = set()
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            found.add(value.get_secret_value())
-        elif isinstance(value, BaseModel):
-            found |= secrets_of(value)
-    return frozenset(found - {""})
+    """Return the values of all SecretStr fields of some settings: sections, lists and tables included."""
+    return frozenset(_secrets(settings)) - {""}
+
+
+def _secrets(value: object) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _secrets(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _secrets(item)
 
 
 def spellings(secret: str) -> set[str]:

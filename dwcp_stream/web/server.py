@@ -1,7 +1,8 @@
-"""The HTTP server of a worker: /metrics, /health/live and /health/ready."""
+"""The HTTP server of a worker: /metrics, /health/live, /health/ready, /entities and /entities/NAME."""
 
 import hmac
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -9,8 +10,22 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from dwcp_stream.errors import ConfigError
+from dwcp_stream.errors import ConfigError, ModelError
 from dwcp_stream.telemetry.health import Report
+from dwcp_stream.web.looks import EntityList, EntityLook
+
+MOST_ENTITIES = 5000
+"""Longest list of entities that one answer gives."""
+
+
+class Looks(Protocol):
+    """Answers questions about entities."""
+
+    async def entities(self, like: str, limit: int) -> EntityList:
+        """List those whose names have `like` in them, what fires first."""
+
+    async def entity(self, name: str) -> EntityLook | None:
+        """Show one; None if there is no such entity. ModelError if a model fails on it."""
 
 
 def bearer(token: str) -> Middleware:
@@ -38,6 +53,8 @@ class HttpServer:
         Metrics to show.
     live, ready
         Give the answers of the two health questions; called for each request, so they must be quick.
+    looks
+        Answers questions about entities; None: none are answered.
     host, port
         Where to listen; port 0 takes a free one.
     token
@@ -49,12 +66,12 @@ class HttpServer:
         registry: CollectorRegistry,
         live: Callable[[], Report],
         ready: Callable[[], Report],
-        *,
+        looks: Looks | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         token: str | None = None,
     ) -> None:
-        self._registry, self._live, self._ready = registry, live, ready
+        self._registry, self._live, self._ready, self._looks = registry, live, ready, looks
         self._host, self._port, self._token = host, port, token
         self._runner: web.AppRunner | None = None
 
@@ -74,6 +91,13 @@ class HttpServer:
                 web.get("/health/ready", self._health(self._ready)),
             ]
         )
+        if self._looks is not None:
+            app.add_routes(
+                [
+                    web.get("/entities", self._entities(self._looks)),
+                    web.get("/entities/{name:.+}", self._entity(self._looks)),
+                ]
+            )
         return app
 
     async def start(self) -> int:
@@ -110,13 +134,37 @@ class HttpServer:
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
 
     @staticmethod
+    def _entities(looks: Looks) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            limit = request.query.get("limit", "1000")
+            if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= MOST_ENTITIES:
+                return _json({"error": f"limit must be 1 to {MOST_ENTITIES}"}, 400)
+            return _json(await looks.entities(request.query.get("like", ""), int(limit)))
+
+        return answer
+
+    @staticmethod
+    def _entity(looks: Looks) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            name = request.match_info["name"]
+            try:
+                found = await looks.entity(name)
+            except ModelError as error:
+                return _json({"error": str(error)}, 500)
+            if found is None:
+                return _json({"error": f"no partition of this worker has an entity {name}"}, 404)
+            return _json(found)
+
+        return answer
+
+    @staticmethod
     def _health(question: Callable[[], Report]) -> Handler:
         async def answer(_request: web.Request) -> web.StreamResponse:
             report = question()
-            return web.Response(
-                body=msgspec.json.encode(report),
-                status=200 if report.ok else 503,
-                content_type="application/json",
-            )
+            return _json(report, 200 if report.ok else 503)
 
         return answer
+
+
+def _json(obj: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(obj), status=status, content_type="application/json")

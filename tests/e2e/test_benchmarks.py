@@ -277,3 +277,13 @@ def test_a_short_soak_reads_and_judges_everything(tmp_path):
     assert last["checkpoint_failures"] == 0
     assert 200 <= last["entities"] < 50 * 200, "entities expire"
     assert (tmp_path / "soak.png").stat().st_size > 1000
+
+
+@pytest.mark.kafka
+@pytest.mark.full
+def test_the_loop_on_a_made_up_series_is_worth_something():
+    result = found("loop")
+    (series,) = result["series"]
+    words = [decision["decision"] for decision in series["decisions"]]
+    assert words.index("trained") < words.index("challenged") < words.index("promoted")
+    assert result["ratio_simulated"] == round(series["whole"]["with"] / series["whole"]["without"], 4) < 1

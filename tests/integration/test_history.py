@@ -247,3 +247,53 @@ async def test_an_archiver_that_is_killed_loses_nothing_and_doubles_nothing(
     same(read_archive(settings.archive.dir, stream), pl.concat(parts))
     rest = await Archiver(settings, stream).run(asyncio.Event(), once=True)
     assert rest.records == 0  # a TERM commits what it has written
+
+
+async def test_what_was_written_and_not_committed_is_written_again_and_read_once(
+    settings: Settings, stream: StreamDefinition
+) -> None:
+    class DiesBeforeItCommits(Archiver):
+        async def _commit(self, offsets: dict[Any, int]) -> None:
+            raise ConnectionResetError("gone")
+
+    table = expected(1_700_000_000.0, 50)
+    await send(settings, stream, table)
+    with pytest.raises(ConnectionResetError):
+        await DiesBeforeItCommits(settings, stream).run(asyncio.Event(), once=True)
+    again = await Archiver(settings, stream).run(asyncio.Event(), once=True)
+    assert again.samples == len(table)
+    on_disk = [pl.read_parquet(path) for path in settings.archive.dir.glob("demo/date=*/*.parquet")]
+    assert sum(map(len, on_disk)) == 2 * len(table)
+    same(read_archive(settings.archive.dir, stream), table)
+
+
+@pytest.mark.slow
+async def test_archivers_that_come_and_go_share_the_partitions(settings: Settings, stream: StreamDefinition) -> None:
+    begin = 1_700_000_000.0
+    parts = [expected(begin + 100 * i, 100) for i in range(3)]
+    stops = [asyncio.Event(), asyncio.Event()]
+    archivers = [Archiver(settings, stream), Archiver(settings, stream)]
+
+    def archived() -> int:
+        return len(read_archive(settings.archive.dir, stream)) if settings.archive.dir.is_dir() else 0
+
+    async def arrives(number: int) -> None:
+        await send(settings, stream, parts[number])
+        wanted = sum(map(len, parts[: number + 1]))
+        await wait_until(lambda: archived() >= wanted, f"{wanted} samples", every=0.2)
+
+    first = asyncio.create_task(archivers[0].run(stops[0]))
+    await arrives(0)
+    second = asyncio.create_task(archivers[1].run(stops[1]))
+    await wait_until(lambda: bool(archivers[1].partitions), "partitions for the second")
+    await arrives(1)
+    assert archivers[0].partitions
+    assert not archivers[0].partitions & archivers[1].partitions
+    stops[0].set()
+    await first
+    await wait_until(lambda: len(archivers[1].partitions) == PARTITIONS, "all partitions for the second")
+    await arrives(2)
+    stops[1].set()
+    await second
+    same(read_archive(settings.archive.dir, stream), pl.concat(parts))
+    assert sum(archiver.done.samples for archiver in archivers) == sum(map(len, parts))  # handed over, not read again

@@ -254,10 +254,16 @@ def test_wrong_cutoffs_are_refused(cutoffs):
 
 
 @pytest.mark.parametrize(
-    "policy", [AlertPolicy(resolve_below=1.2), AlertPolicy(resolve_below=0.0), AlertPolicy(min_duration=-1.0)]
+    "policy",
+    [
+        AlertPolicy(resolve_below=1.2),
+        AlertPolicy(resolve_below=0.0),
+        AlertPolicy(min_duration=-1.0),
+        AlertPolicy(threshold=0.0),
+    ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(policy):
-    with pytest.raises(ConfigError, match="resolve_below"):
+    with pytest.raises(ConfigError, match=r"resolve_below|min_duration|threshold"):
         AlertTracker(policy, CUTOFFS)
 
 
@@ -287,3 +293,15 @@ def test_alerts_are_counted_while_another_thread_changes_them():
 
     tracker._conditions[2] = Condition()
     assert tracker.firing == 3
+
+
+@given(st.lists(st.sampled_from([0.5, 0.9, 1.5, 2.5, 6.0]), max_size=12), st.sampled_from([0.5, 2.0, 4.0]))
+def test_a_threshold_is_the_same_as_scores_divided_by_it(scores: list[float], threshold: float) -> None:
+    found = AlertTracker(AlertPolicy(threshold=threshold), CUTOFFS, 1)
+    wanted = AlertTracker(AlertPolicy(), CUTOFFS, 1)
+    slots, ts = np.zeros(len(scores), np.int64), np.arange(len(scores), dtype=np.float64)
+    raw = np.array(scores, np.float32)
+    pairs = zip(found.observe(slots, ts, raw), wanted.observe(slots, ts, raw / np.float32(threshold)), strict=True)
+    for one, other in pairs:
+        assert (one.action, one.event_time, one.severity) == (other.action, other.event_time, other.severity)
+        assert one.score == raw[one.index], "what is told is the model's own score"

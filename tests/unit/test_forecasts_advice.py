@@ -162,6 +162,7 @@ def forecasts(source=LINK, ts=1.7e9, entities=("c/n/p",)):
         raw=q,
         corrected=wide,
         scale=np.full((b, 4), 100, np.float32),
+        last=np.tile(np.array([100, 20, 0, np.nan], np.float32), (b, 1)),
         score=np.full(b, 0.5, np.float32),
     )
 
@@ -180,6 +181,7 @@ def test_a_forecast_message_has_target_times_both_intervals_advice_and_confidenc
         "champion",
         [0.1, 0.5, 0.9],
     )
+    assert body["repeats"] == 0.75  # bandwidth, latency and loss are as they were, the jitter of before is not known
     first, second = body["forecasts"]
     assert (first["horizon"], first["target_time"]) == (1, "2023-11-14T22:14:20.000Z")
     assert (second["horizon"], second["target_time"]) == (6, "2023-11-14T22:19:20.000Z")

@@ -28,6 +28,8 @@ def test_the_catalogue_has_the_topics_of_the_design() -> None:
         "dwcp.models": "compact",
         "dwcp.deadletter": "delete",
         "dwcp.feedback": "delete",
+        "dwcp.incidents": "compact,delete",
+        "dwcp.silences": "compact",
         "dwcp.control": "delete",
     }
 
@@ -62,7 +64,7 @@ def test_another_partition_count_breaks_only_topics_whose_count_is_fixed() -> No
     specs = catalogue("p.", 4)
     states = {s.name: TopicState(s.name, 7, 1, s.config) for s in specs}
     found = {d.topic: d.serious for d in differences(specs, states)}
-    assert {t for t, serious in found.items() if serious} == {"p.models", "p.control"}
+    assert {t for t, serious in found.items() if serious} == {"p.models", "p.control", "p.incidents", "p.silences"}
     assert len(found) == len(specs)
 
 

@@ -8,11 +8,11 @@ import pytest
 from dwcp_stream.asyncapi.payloads import MESSAGES
 from dwcp_stream.cli.main import run
 from dwcp_stream.kafka.catalogue import OWN, WRITTEN
-from dwcp_stream.kafka.rights import commands, operator_rights, sender_rights, worker_rights
+from dwcp_stream.kafka.rights import commands, incident_rights, operator_rights, sender_rights, worker_rights
 
 
 def test_a_worker_may_write_what_the_asyncapi_document_says_it_sends():
-    assert {name for name, messages in MESSAGES.items() if messages[0].types} == WRITTEN
+    assert {name for name, messages in MESSAGES.items() if messages[0].types} == WRITTEN | {"incidents"}
     rights = worker_rights("in", "state", "group", "journal", "p.")
     assert {(r.operation, r.resource, r.name) for r in rights} == {
         ("Read", "topic", "in"),
@@ -82,3 +82,10 @@ def test_an_archiver_reads_the_telemetry_in_a_group_of_its_own_and_writes_nothin
 def test_a_principal_has_a_type_and_a_name(capsys, principal):
     assert run(["topics", "acls", "node", "--principal", principal]) == 2
     assert "is not TYPE:NAME" in capsys.readouterr().err
+
+
+def test_the_incident_service_writes_nothing_but_incidents() -> None:
+    rights = incident_rights("app-incidents", "p.")
+    assert [(r.operation, r.name) for r in rights if r.operation != "Read"] == [("Write", "p.incidents")]
+    read = {r.name for r in rights if r.operation == "Read"}
+    assert read == {"p.incidents", "p.silences", "p.anomalies", "app-incidents"}

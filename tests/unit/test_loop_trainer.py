@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -270,3 +272,43 @@ def test_what_cannot_be_read_is_counted(world):
         world.intake.take(topic, Record(b"{", [("ce_id", b"x"), ("ce_type", b"dwcp.model.decided")]))
         world.intake.take(topic, Record(None, []))
     assert world.intake.unreadable == {"accuracy": 2, "drift": 2, "anomalies": 2, "feedback": 2, "models": 1}
+
+
+async def test_after_a_drift_a_candidate_of_before_gives_way(world):
+    world.live(20)
+    world.publish()
+    world.errors[2] = 1.0
+    move_aliases(world.repository.root, MODEL, {"shadow": 2})
+    await until(world, "shadowed")
+    world.live(3)
+    world.drift(1)
+    drifted = world.bucket
+    world.errors |= {1: 2.0, 2: 2.0, 3: 1.0, 4: 1.0}
+    await until(world, "trained")
+    assert world.bucket == drifted + 5
+    assert world.words()[-3:] == [("trained", 3), ("dropped", 2), ("shadowed", 3)]
+    assert world.repository.aliases(MODEL) == {"champion": 1, "shadow": 3}
+    world.live()
+    world.drift(1)  # again
+    before = world.words()
+    for _ in range(7):
+        world.live()
+        await world.trainer.look()
+        await world.trainer.idle()
+    assert [w for w in world.words()[len(before) :] if w[0] == "trained"] == [("trained", 4)]
+
+
+async def test_no_training_by_schedule_while_versions_are_compared(world):
+    world.trainer.policy = replace(POLICY, interval=10 * BUCKET)
+    world.restarts = False
+    world.live(9)
+    world.publish()
+    world.errors |= {2: 1.0, 3: 1.0}
+    move_aliases(world.repository.root, MODEL, {"shadow": 2})
+    for _ in range(20):
+        world.live()
+        await world.trainer.look()
+        await world.trainer.idle()
+    assert ("trained", 3) not in world.words()
+    move_aliases(world.repository.root, MODEL, {"shadow": None})
+    await until(world, "trained")

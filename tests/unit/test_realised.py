@@ -276,3 +276,10 @@ def test_scores_of_arms_add_up_by_version_and_a_repeat_counts_once():
     assert isnan(second["difference"])
     with pytest.raises(ValueError, match="without its id"):
         ledger.add("", scores())
+
+
+def test_a_ledger_that_is_never_asked_does_not_grow():
+    ledger = ForecastLedger(3600.0)
+    for bucket in range(1000):
+        ledger.add(f"{bucket}", part(bucket))
+    assert sum(map(len, ledger._parts.values())) <= 12 + 2

@@ -226,6 +226,15 @@ def test_a_definition_that_is_there_is_kept_unless_forced(folder, capsys):
     assert json.loads(capsys.readouterr().out)["stream"] == "web-1"
 
 
+def test_a_name_that_another_file_has_is_refused(folder, capsys):
+    out = folder / "config/streams"
+    assert run(["streams", "infer", "web-1.csv", "--name", "web", "--out", str(out / "mine.toml")]) == 0
+    (out / "other.toml").write_text("no = 'stream'")
+    assert run(["streams", "infer", "web-1.csv", "--name", "web"]) == 1
+    assert "mine.toml" in capsys.readouterr().err
+    assert not (out / "web.toml").exists()
+
+
 def test_several_files_without_an_entity_are_one_each(folder, capsys):
     plain = table(hosts=("a",)).drop("host", "mode", "note")
     plain.write_csv("a.csv")

@@ -185,10 +185,17 @@ def test_every_method_makes_series_that_prometheus_can_read(metrics):
     metrics.set("dwcp_pba_prediction_accuracy", 0.9, "link", "lstm")
     metrics.set("dwcp_pba_sample_count", 12, "link", "lstm")
     metrics.retrain("link", "lstm")
-    metrics.count("dwcp_decisions_total", 1, "link", "lstm", "trained")
-    metrics.observe("dwcp_training_duration_seconds", 1.0, "link", "lstm")
-    metrics.set("dwcp_trainer_leads", 1)
-    metrics.count("dwcp_trainer_unreadable_total", 1, "drift")
+    metrics.decision("link", "lstm", "promoted")
+    metrics.training("link", "lstm", 12.0)
+    metrics.leads(leads=True)
+    metrics.unreadable("feedback", 2)
+    for name in ("dwcp_sink_up", "dwcp_sink_firing", "dwcp_sink_lag"):
+        metrics.set(name, 1, "chat")
+    for name in ("dwcp_sink_sent_total", "dwcp_sink_retries_total"):
+        metrics.count(name, 1, "chat")
+    metrics.count("dwcp_sink_dropped_total", 1, "chat", "refused")
+    metrics.count("dwcp_sink_skipped_total", 1, "chat", "stale")
+    metrics.observe("dwcp_sink_delay_seconds", 0.2, "chat")
     metrics.count("dwcp_scrapes_total", 1, "node", "read")
     metrics.observe("dwcp_scrape_duration_seconds", 0.1, "node")
     metrics.count("dwcp_collected_total", 1, "node", "sent")
@@ -204,6 +211,9 @@ def test_every_method_makes_series_that_prometheus_can_read(metrics):
     assert value(metrics, "dwcp_model_swaps_total", stream="node", model="gbt") == 1
     assert value(metrics, "dwcp_model_refusals_total", stream="node", model="gbt") == 1
     assert value(metrics, "dwcp_hole_records_total", stream="node") == 5
+    assert value(metrics, "dwcp_decisions_total", stream="link", model="lstm", decision="promoted") == 1
+    assert value(metrics, "dwcp_trainer_leads") == 1
+    assert value(metrics, "dwcp_trainer_unreadable_total", topic="feedback") == 2
     assert value(metrics, "dwcp_ready", stream="node", condition="models") == 0
     assert value(metrics, "dwcp_anomaly_detection_latency_seconds_sum", stream="node") == 0
 

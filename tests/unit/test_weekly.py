@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dwcp_stream.cli.main import run
-from dwcp_stream.events import Accuracy, Alert, ArmScores, ModelDecision, ModelEvent, rfc3339
+from dwcp_stream.events import Accuracy, Alert, ArmScores, ModelDecision, ModelEvent, Prediction, rfc3339
 from dwcp_stream.realised import Feedback, build_feedback
 from dwcp_stream.realised.weekly import TOPICS, Week, champions
 from dwcp_stream.realised.weekly_card import _days, draw_week, write_week
@@ -260,3 +260,28 @@ def test_the_picture_is_one_and_the_same_for_the_same_week(given_):
 def test_a_span_that_is_none(text, why, capsys):
     assert run(["report", "--since", text]) == 2
     assert why in " ".join(capsys.readouterr().err.split())
+
+
+def prediction(entity: str, repeats: float | None, arm: str = "champion") -> bytes:
+    return msgspec.json.encode(
+        Prediction(
+            kind="forecast", stream="link", entity=entity, model="link-forecast", version=1, arm=arm,
+            issued_at=rfc3339(BEGIN), repeats=repeats,
+        )
+    )  # fmt: skip
+
+
+def test_entities_whose_forecaster_only_repeats_the_last_value_are_named():
+    week = Week(7 * DAY)
+    given_ = {"off": [1.0, 1.0, 0.5], "on": [0.0, 1.0, 0.25], "incident": [None]}
+    for entity, shares in given_.items():
+        for share in shares:
+            week.take("predictions", prediction(entity, share), [])
+    week.take("predictions", prediction("of a challenger", 1.0, "challenger"), [])
+    week.take("predictions", b"{", [])
+    (row,) = week.result()["switched_off"]
+    assert (row["entity"], row["n"], round(row["share"], 3)) == ("off", 3, 0.667)
+    assert week.unreadable == 1
+    assert week.result("node")["switched_off"] == []
+    card = write_week({**week.result(), "since": "2026-01-01", "until": "2026-01-08", "champions": []})
+    assert "repeating the last value was better: off (link-forecast)." in card
