@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from prometheus_client import CollectorRegistry
@@ -11,7 +12,10 @@ from structlog import get_logger
 
 from dwcp_stream.errors import BrokerError
 from dwcp_stream.events import Alert
+from dwcp_stream.incidents import Silences, silenced
 from dwcp_stream.kafka.alert_feed import AlertFeed, Transition
+from dwcp_stream.kafka.silences import follow_silences
+from dwcp_stream.keys import public_keys
 from dwcp_stream.setting_sections import SinkSettings
 from dwcp_stream.settings import Settings
 from dwcp_stream.sinks import Ledger, Message, Sink, Telling, sinks_of
@@ -38,6 +42,8 @@ class SinkReader:
         Brings the messages.
     clock
         Epoch seconds, for the age of transitions and for what messages say.
+    hushed
+        Whether an alert is silenced at a time, epoch seconds.
     """
 
     sink: Sink
@@ -45,6 +51,7 @@ class SinkReader:
     metrics: Metrics
     settings: SinkSettings
     clock: Callable[[], float] = time.time
+    hushed: Callable[[Alert, float], bool] = lambda _alert, _at: False
     _reminded: float = 0.0
 
     @property
@@ -55,7 +62,11 @@ class SinkReader:
     def remember(self, ledger: Ledger, alert: Alert) -> None:
         """Take a transition for told, if it was to be."""
         if ledger.judge(alert, 0.0, self.settings.stale_seconds, self.sink.severity) == "tell":
-            ledger.tell(alert)
+            # what began in a silence was not told then; whether it was told since is not known
+            if self._silenced(alert, datetime.fromisoformat(alert.event_time).timestamp()):
+                ledger.hold(alert)
+            else:
+                ledger.tell(alert)
         else:
             ledger.see(alert)
 
@@ -89,15 +100,32 @@ class SinkReader:
                 continue
             age = self.clock() - stamp
             verdict = ledger.judge(alert, age, self.settings.stale_seconds, self.sink.severity)
-            if verdict == "tell":
+            if verdict == "tell" and self._silenced(alert, self.clock()):
+                verdict = "silenced"
+                ledger.hold(alert)
+            elif verdict == "tell":
                 tellings.append(ledger.tell(alert))
             else:
                 ledger.see(alert)
+            if verdict != "tell":
                 self.metrics.count("dwcp_sink_skipped_total", 1, self.name, verdict)
         return tellings
 
+    def _silenced(self, alert: Alert, at: float) -> bool:
+        """Whether a transition is held back; the end of what was told never is."""
+        return alert.action != "resolved" and self.hushed(alert, at)
+
+    async def _release(self, ledgers: Sequence[Ledger], interrupt: asyncio.Event) -> None:
+        """Tell what still fires when its silence is over."""
+        due = [(ledger, alert) for ledger in ledgers for alert in ledger.held.values()]
+        due = [(ledger, alert) for ledger, alert in due if not self._silenced(alert, self.clock())]
+        for start in range(0, len(due), self.sink.batch):
+            tellings = [ledger.tell(alert) for ledger, alert in due[start : start + self.sink.batch]]
+            await self.courier.deliver(partial(self._told, tellings), interrupt)
+
     async def idle(self, ledgers: Sequence[Ledger], lag: int, interrupt: asyncio.Event) -> None:
-        """Say what fires: as metrics, and to a sink that forgets."""
+        """Say what fires: as metrics, and to a sink that forgets; tell what is silenced no longer."""
+        await self._release(ledgers, interrupt)
         alerts = [alert for ledger in ledgers for alert in ledger.told.values()]
         self.courier.alive(0.0)
         self.metrics.set("dwcp_sink_firing", len(alerts), self.name)
@@ -147,6 +175,14 @@ class SinkProcess:
         log.info("alert sinks starting", sinks=[sink.name for sink in sinks], url=server.url)
         try:
             async with http_session(own.timeout_seconds, own.ssl_cafile) as session, asyncio.TaskGroup() as tasks:
+                known, silences = asyncio.Event(), Silences(public_keys(self.settings.silences.keys))
+                following = tasks.create_task(follow_silences(self.settings, silences, known))
+                await known.wait()
+
+                def hushed(alert: Alert, at: float) -> bool:
+                    return silenced(alert, silences.current, at) is not None
+
+                feeds = []
                 for sink in sinks:
                     courier = Courier(
                         sink, session, self.metrics, 3600.0 * own.give_up_hours, own.timeout_seconds,
@@ -154,8 +190,10 @@ class SinkProcess:
                     )  # fmt: skip
                     for name, labels in SERIES:
                         self.metrics.count(name, 0, sink.name, *labels)
-                    reader = SinkReader(sink, courier, self.metrics, own)
-                    tasks.create_task(self._feed(reader, stop, ready))
+                    reader = SinkReader(sink, courier, self.metrics, own, hushed=hushed)
+                    feeds.append(tasks.create_task(self._feed(reader, stop, ready)))
+                await asyncio.wait(feeds)
+                following.cancel()
         except ExceptionGroup as group:  # one sink's error is told as what it is
             raise group.exceptions[0] from group
         finally:
@@ -186,7 +224,7 @@ SERIES = (
     ("dwcp_sink_sent_total", ()),
     ("dwcp_sink_retries_total", ()),
     *(("dwcp_sink_dropped_total", (reason,)) for reason in ("refused", "gave_up", "unreadable")),
-    *(("dwcp_sink_skipped_total", (verdict,)) for verdict in ("repeat", "stale", "untold", "below")),
+    *(("dwcp_sink_skipped_total", (verdict,)) for verdict in ("repeat", "stale", "untold", "below", "silenced")),
 )
 """Counters that are there from the start, so that their rates begin at 0."""
 

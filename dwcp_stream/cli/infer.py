@@ -130,7 +130,10 @@ def _must_be_free(name: str, topic: str, path: Path) -> None:
     for other in sorted(path.parent.glob("*.toml")):
         if other.resolve() == path.resolve():
             continue
-        there = load_stream(other)
+        try:
+            there = load_stream(other)
+        except ConfigError:  # it is no stream, or a wrong one: that is for `config check` to say
+            continue
         if name == there.name or topic == there.topic:
             raise ConfigError(f'stream "{name}" is there already', where=str(other), remedy="Give another --name")
 

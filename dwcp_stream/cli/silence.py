@@ -82,7 +82,7 @@ def add(
 @json_option
 def list_silences(settings: Settings, *, also_over: bool, as_json: bool) -> None:
     """List the silences that count and are not over."""
-    from dwcp_stream.kafka.incidents import known_silences
+    from dwcp_stream.kafka.silences import known_silences
 
     found = asyncio.run(known_silences(settings))
     found = [s for s in found if also_over or s.ends_at > datetime.now(UTC)]
@@ -98,7 +98,7 @@ def expire(silence_id: str, key_file: Path | None, key_id: str | None, settings:
     """End the silence with this ID (or its beginning) now."""
     from dwcp_stream.errors import PayloadError
     from dwcp_stream.incidents.silences import ended
-    from dwcp_stream.kafka.incidents import known_silences
+    from dwcp_stream.kafka.silences import known_silences
     from dwcp_stream.registry.history import local_user
 
     found = [s for s in asyncio.run(known_silences(settings)) if s.id.startswith(silence_id)]

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 import click
 from structlog import get_logger
@@ -48,7 +49,7 @@ def command(context: click.Context, stream: str | None, all_streams: bool, setti
     if stream is None and len(streams) == 1 and not all_streams:
         (stream,) = streams
     if stream is None:
-        code = asyncio.run(supervise(sorted(streams)))
+        code = asyncio.run(supervise(sorted(streams), context.params.get("config_file")))
     else:
         from dwcp_stream.loading import find_stream
         from topologies.worker import run_worker
@@ -70,21 +71,22 @@ def port_of(settings: Settings, stream: str, streams: list[str]) -> int:
     return port
 
 
-async def supervise(streams: list[str]) -> int:
-    """Run a worker process per stream; start one again that fails; stop all when told to."""
+async def supervise(streams: list[str], config: Path | None = None) -> int:
+    """Run a worker process per stream, with one settings file; start one again that fails; stop all when told to."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    codes = await asyncio.gather(*(_keep_running(stream, stop) for stream in streams))
+    codes = await asyncio.gather(*(_keep_running(stream, stop, config) for stream in streams))
     return max(codes)
 
 
-async def _keep_running(stream: str, stop: asyncio.Event) -> int:
+async def _keep_running(stream: str, stop: asyncio.Event, config: Path | None) -> int:
+    given = {} if config is None else {"DWCP_CONFIG": str(config)}
     failures = 0
     while True:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "dwcp_stream", "worker", stream, env=os.environ
+            sys.executable, "-m", "dwcp_stream", "worker", stream, env=os.environ | given
         )
         stopping = asyncio.ensure_future(stop.wait())
         ended = asyncio.ensure_future(process.wait())

@@ -12,13 +12,14 @@ from structlog import get_logger
 
 from dwcp_stream.errors import UNREADABLE, BrokerError
 from dwcp_stream.events import Alert
-from dwcp_stream.incidents import Incident, IncidentTracker, Silence, Silences, build_incident
+from dwcp_stream.incidents import Incident, IncidentTracker, Silences, build_incident
 from dwcp_stream.kafka.catalogue import DAY_MS, topic_name
 from dwcp_stream.kafka.clients import producer_client
 from dwcp_stream.kafka.follow import Followed, follow
 from dwcp_stream.kafka.leadership import Leadership, leadership
 from dwcp_stream.kafka.rights import INCIDENT_TOPICS
 from dwcp_stream.kafka.scan import scan
+from dwcp_stream.kafka.silences import take
 from dwcp_stream.keys import public_keys
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition
@@ -119,8 +120,8 @@ class IncidentService:
             match self._followed.names[record.topic]:
                 case "anomalies":
                     self.tracker.alert(msgspec.json.decode(value, type=Alert))
-                case "silences" if record.value is not None:
-                    self.silences.take(value, list(record.headers))
+                case "silences":
+                    take(self.silences, record)
                 case "incidents" if record.value is not None and not self._telling:
                     self.tracker.told(msgspec.json.decode(value, type=Incident))
         except UNREADABLE as error:  # anybody may write there
@@ -156,14 +157,3 @@ async def known_incidents(settings: Settings) -> list[Incident]:
             continue
         found[incident.id] = incident
     return sorted(found.values(), key=lambda i: (i.starts_at, i.id))
-
-
-async def known_silences(settings: Settings) -> list[Silence]:
-    """Return the silences that count, also those that are over; BrokerError as for `scan`."""
-    silences = Silences(public_keys(settings.silences.keys))
-    async for record in scan(settings, "silences"):
-        try:
-            silences.take(record.value or b"", list(record.headers))
-        except UNREADABLE:
-            continue
-    return silences.current

@@ -101,9 +101,10 @@ def archiver_rights(source: str, group: str) -> list[Right]:
 
 
 def sink_rights(prefix: str, groups: Iterable[str]) -> list[Right]:
-    """Return what `alert-sink` needs: the alerts, and the group of each sink."""
+    """Return what `alert-sink` needs: the alerts, the silences, and the group of each sink."""
     return [
         Right("topic", topic_name(prefix, "anomalies"), "Read", "the alerts"),
+        Right("topic", topic_name(prefix, "silences"), "Read", "silences"),
         *(Right("group", group, "Read", "membership and committed offsets") for group in groups),
     ]
 

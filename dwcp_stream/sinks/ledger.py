@@ -10,8 +10,9 @@ from typing import Final, Literal, NamedTuple
 
 from dwcp_stream.events import Alert
 
-Verdict = Literal["tell", "repeat", "stale", "untold", "below"]
-"""`tell` it, or why not: told before; old and over; the end of what was never told; less severe than the sink wants."""
+Verdict = Literal["tell", "repeat", "stale", "untold", "below", "silenced"]
+"""`tell` it, or why not: told before; old and over; the end of what was never told; less severe than the sink wants;
+held back by a silence, which whoever asks has to find out."""
 
 MOST_SEEN: Final = 65_536
 """Transitions whose identity is remembered; repeats come within a checkpoint interval or two."""
@@ -35,10 +36,13 @@ class Ledger:
         What fires by the newest transitions that are known, by fingerprint.
     told
         What the sink was told last of each alert that it takes for firing, by fingerprint.
+    held
+        What fires and was not told because it was silenced, by fingerprint.
     """
 
     fires: dict[str, Alert] = field(default_factory=dict)
     told: dict[str, Alert] = field(default_factory=dict)
+    held: dict[str, Alert] = field(default_factory=dict)
     _seen: OrderedDict[tuple[str, ...], None] = field(default_factory=OrderedDict)
 
     def know(self, alert: Alert) -> None:
@@ -50,10 +54,18 @@ class Ledger:
         telling = Telling(alert, self.told.get(alert.fingerprint))
         self.see(alert)
         _keep(self.told, alert)
+        self.held.pop(alert.fingerprint, None)
         return telling
+
+    def hold(self, alert: Alert) -> None:
+        """Note that a transition was due and is silenced."""
+        self.see(alert)
+        _keep(self.held, alert)
 
     def see(self, alert: Alert) -> None:
         """Note that a transition has had its turn."""
+        if alert.action == "resolved":
+            self.held.pop(alert.fingerprint, None)
         self._seen[_identity(alert)] = None
         self._seen.move_to_end(_identity(alert))
         while len(self._seen) > MOST_SEEN:

@@ -221,3 +221,41 @@ async def test_https_is_spoken_to_whom_the_authority_signed_only(tmp_path, trust
         assert answer.word == word, answer
         assert len(receiver.requests) == (word == "taken")
         assert "secret-path" not in answer.reason
+
+
+async def test_what_is_silenced_is_told_when_the_silence_is_over_if_it_still_fires(bench):
+    until = NOW + 100
+    bench.reader.hushed = lambda one, at: one.entity == alert().entity and at < until
+    assert await bench.tell(alert(), alert("escalated", at=3)) == 2
+    await bench.reader.idle([bench.ledger], 0, bench.interrupt)
+    assert bench.heard() == []
+    assert bench.count("dwcp_sink_skipped_total", verdict="silenced") == 2
+    bench.now = until
+    await bench.reader.idle([bench.ledger], 0, bench.interrupt)
+    assert set(bench.heard()) == {"firing"}
+    assert bench.ledger.held == {}
+    assert await bench.tell(alert("resolved", at=9)) == 1
+    assert "resolved" in bench.heard()
+
+
+async def test_what_begins_and_ends_in_a_silence_nobody_hears_of(bench):
+    bench.reader.hushed = lambda _one, _at: True
+    assert await bench.tell(alert(), alert("resolved", at=9)) == 2
+    bench.reader.hushed = lambda _one, _at: False
+    await bench.reader.idle([bench.ledger], 0, bench.interrupt)
+    assert bench.heard() == []
+
+
+async def test_the_end_of_what_was_told_is_told_in_a_silence_too(bench):
+    assert await bench.tell(alert()) == 1
+    bench.reader.hushed = lambda _one, _at: True
+    assert await bench.tell(alert("resolved", at=9)) == 1
+    assert bench.heard() == ["firing", "resolved"]
+
+
+async def test_after_a_restart_what_began_in_a_silence_is_told_when_it_is_over(bench):
+    bench.reader.hushed = lambda _one, at: at < NOW
+    bench.reader.remember(bench.ledger, alert())
+    assert set(bench.ledger.held) == {alert().fingerprint}
+    await bench.reader.idle([bench.ledger], 0, bench.interrupt)
+    assert set(bench.heard()) == {"firing"}

@@ -97,7 +97,9 @@ def filled(path):
     for parameter in LEAVES[path].params:
         if parameter.required:
             argument = isinstance(parameter, click.Argument)
-            words += (FILLED.get(parameter.name, "node.csv"),) if argument else OPTIONS[parameter.name]
+            number = "3" if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType) else "x"
+            option = OPTIONS.get(parameter.name, (parameter.opts[0], number))
+            words += (FILLED.get(parameter.name, "node.csv"),) if argument else option
     return words
 
 

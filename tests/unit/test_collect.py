@@ -1,18 +1,23 @@
 """From pages to samples: selectors, maps, growth, quorum, staleness."""
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
-from dwcp_stream.collect import Mapper, load_map, parse_page
+from dwcp_stream.collect import Collected, Mapper, load_map, parse_page
 from dwcp_stream.collect.maps import check_map
 from dwcp_stream.collect.selector import parse_selector
 from dwcp_stream.errors import ConfigError, PayloadError
+from dwcp_stream.kafka.collector import Collector
 from dwcp_stream.kafka.scraping import page_address
+from dwcp_stream.settings import Settings
 from dwcp_stream.streams import load_stream, load_streams
+from dwcp_stream.telemetry.metrics import Metrics
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 NOW = 1_800_000_000.0
@@ -176,6 +181,19 @@ def test_a_wrong_map_says_what_is_wrong(text, message, tmp_path):
 def test_what_is_no_page_is_refused(text):
     with pytest.raises(PayloadError, match="no Prometheus page"):
         parse_page(text, "http://x", NOW, {})
+
+
+def test_what_no_broker_takes_waits_up_to_a_bound_and_the_oldest_is_dropped():
+    _, stream = mapper()
+    settings = Settings(collect={"buffer": 3})
+    metrics = Metrics(CollectorRegistry())
+    it = Collector(settings, stream, load_map(CONFIG / "maps/etcd.toml"), ["http://m0"], metrics, "lab")
+    for i in range(5):
+        it._take([Collected({"cluster_id": "lab"}, NOW + i, {"active_nodes": 3.0})], {"unchanged": 0, "incomplete": 0})
+    assert (it.totals.dropped, it.totals.sent) == (2, 0)
+    assert not it.ready().ok
+    assert metrics.registry.get_sample_value("dwcp_collect_waiting", {"stream": "consensus"}) == 3
+    assert [json.loads(value)["ts"] for _, value in it._waiting] == [NOW + 2, NOW + 3, NOW + 4]
 
 
 def test_addresses():

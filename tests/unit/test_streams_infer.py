@@ -124,6 +124,19 @@ def test_a_column_whose_name_tells_nothing_is_the_entity_if_times_repeat():
     assert draft.stream.entity == ("who",)
 
 
+def test_an_id_that_changes_now_and_then_is_no_entity():
+    leader = pl.Series("leader_id", [7] * 80 + [9] * 120)
+    draft = infer_stream(table(hosts=("a",)).drop("note").with_columns(leader), "web", FILE)
+    assert draft.stream.entity == ("host",)
+    assert what(draft)["leader_id"] == "left out"
+
+
+def test_a_column_of_one_word_is_left_out():
+    draft = infer_stream(table(mode=pl.lit("fast"), status=pl.lit(1)), "web", FILE)
+    assert what(draft)["mode"] == "left out"
+    assert what(draft)["status"] == "gauge"
+
+
 def test_times_that_repeat_without_a_reason_are_said_to_be_doubtful():
     draft = infer_stream(table().drop("host", "note", "mode"), "web", FILE)
     assert "--entity" in next(guess.why for guess in draft.guesses if guess.what == "doubtful")
@@ -211,6 +224,15 @@ def test_a_definition_that_is_there_is_kept_unless_forced(folder, capsys):
     assert out.read_text() == "mine"
     assert run(["streams", "infer", "web-1.csv", "--force", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stream"] == "web-1"
+
+
+def test_a_name_that_another_file_has_is_refused(folder, capsys):
+    out = folder / "config/streams"
+    assert run(["streams", "infer", "web-1.csv", "--name", "web", "--out", str(out / "mine.toml")]) == 0
+    (out / "other.toml").write_text("no = 'stream'")
+    assert run(["streams", "infer", "web-1.csv", "--name", "web"]) == 1
+    assert "mine.toml" in capsys.readouterr().err
+    assert not (out / "web.toml").exists()
 
 
 def test_several_files_without_an_entity_are_one_each(folder, capsys):

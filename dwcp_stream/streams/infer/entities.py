@@ -12,6 +12,7 @@ TELLING: Final = re.compile(
     r"|member|shard|broker|link|job)(_(id|name))?$"
 )
 FEW: Final = 0.5  # an entity comes back: at most so many different values per row
+TURNS: Final = 0.1  # share of rows, in order of time, that are of another entity than the row before
 DOUBLE: Final = 0.02  # share of rows that may have the entity and time of another
 
 
@@ -32,7 +33,13 @@ def find_entities(
     if told:
         return told, [Guess(name, "entity", "as you said") for name in told]
     usable = [name for name in columns if _comes_back(frame[name])]
-    named = [name for name in usable if TELLING.search(name.lower())]
+    whole = _doubles(frame, times, [])
+    named = [
+        name
+        for name in usable
+        if TELLING.search(name.lower())
+        and (_interleaves(frame[name], times) or _doubles(frame, times, [name]) < whole - DOUBLE)
+    ]
     guesses = [Guess(name, "entity", f"its name; {_count(frame[name])}") for name in named]
     parts, others = list(named), [name for name in usable if name not in named and frame[name].dtype == pl.String]
     double = _doubles(frame, times, parts)
@@ -63,6 +70,14 @@ def _comes_back(column: pl.Series) -> bool:
     if column.dtype.is_integer() and not telling:
         return False
     return different <= max(1.0, FEW * len(column)) if telling else 2 <= different <= FEW * len(column)
+
+
+def _interleaves(column: pl.Series, times: pl.Series) -> bool:
+    """Return whether one entity's name stays as it is, or those of several take turns: a leader's id does neither."""
+    if column.n_unique() == 1:
+        return column.dtype == pl.String
+    cells = column.gather(times.arg_sort())
+    return float((cells != cells.shift(1)).mean() or 0.0) >= TURNS  # type: ignore[arg-type]
 
 
 def _doubles(frame: pl.DataFrame, times: pl.Series, parts: list[str]) -> float:

@@ -120,6 +120,8 @@ def _text(column: pl.Series, follows: NDArray[np.bool_], order: NDArray[np.int64
         return _boolean(column.name, "true or false")
     if len(words) > WORDS or len(words) > max(2, len(given) // 3):
         return _out(column.name, f"{len(words)} different texts in {len(given)} rows are no vocabulary")
+    if len(words) == 1:
+        return _out(column.name, f"always {words[0][:40]!r}; give it a vocabulary if other words may come")
     if len(given) < len(column.drop_nulls()):
         words = [word for word in words if word not in NULLS]
     field = Field(name=column.name, kind="categorical", vocabulary=tuple(words))
@@ -135,8 +137,8 @@ def _number(column: pl.Series, follows: NDArray[np.bool_], order: NDArray[np.int
     different = np.unique(finite)
     plain = name.lower()
     if whole and TELLING.search(plain):
-        return _out(name, f"an id, by its name, that does not tell entities apart ({len(different)} different values)")
-    if whole and STATES.search(plain) and len(different) <= STATE_WORDS and different[0] >= 0:
+        return _out(name, f"an id, by its name, that does not tell entities apart (different values: {len(different)})")
+    if whole and STATES.search(plain) and 2 <= len(different) <= STATE_WORDS and different[0] >= 0:
         field = Field(name=name, kind="categorical", vocabulary=tuple(str(int(value)) for value in different))
         return field, Guess(name, "state", f"its name, and {len(different)} whole numbers; add others at the end")
     low = 0.0 if finite.min() >= 0 else None
