@@ -53,7 +53,10 @@ def test_the_tests_of_the_rules_notice_a_changed_rule(tmp_path: Path):
     shutil.copytree(ROOT / "deploy/prometheus", tmp_path / "prometheus")
     alerts = tmp_path / "prometheus/rules/alerts.yml"
     alerts.write_text(alerts.read_text().replace("dwcp_sink_up == 0", "dwcp_sink_up == 2"))
-    done = run(program("promtool"), "test", "rules", str(tmp_path / "prometheus/tests/alerts.yml"))
+    cases = tmp_path / "prometheus/tests/alerts.yml"
+    body = yaml.safe_load(cases.read_text())
+    cases.write_text(yaml.safe_dump(body | {"tests": [t for t in body["tests"] if t["name"] == "DwcpSinkDown"]}))
+    done = run(program("promtool"), "test", "rules", str(cases))
     assert done.returncode != 0
     assert "DwcpSinkDown" in done.stdout + done.stderr
 

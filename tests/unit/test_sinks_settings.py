@@ -128,6 +128,7 @@ def test_the_rights_of_a_sink_are_its_group_and_the_alerts(monkeypatch, capsys):
     }
     assert rights == {
         ("topic", "dwcp.anomalies", "Read"),
+        ("topic", "dwcp.silences", "Read"),
         ("group", "dwcp-stream-alert-sink-alertmanager-am-9093", "Read"),
     }
 
