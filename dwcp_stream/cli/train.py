@@ -133,6 +133,8 @@ def command(
         )
     repository = ModelRepository(out or settings.models_dir)
     scratch = repository.root if isinstance(repository.storage, FolderStorage) else settings.data_dir
+    if isinstance(repository.storage, FolderStorage):
+        _check_writable(repository.root)
     told = {"--epochs": epochs, "--trials": trials, "--entity": entity, "--licence": licence}
     trained = []
     for binding in _bindings(stream, model_name):
@@ -165,6 +167,17 @@ def command(
             }
         )
     emit({"stream": stream_name, "trained": trained}, as_json, _render)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise ConfigError, before hours of training, if nothing could be published to a folder."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            "models cannot be written there",
+            where=str(folder),
+            remedy="Give --out DIR, or set DWCP_MODELS_DIR, where you may write",
+        )
 
 
 def _tuned(job: "Job", trainer: "Trainer", space: "Space", trials: int, root: Path) -> "Candidate":

@@ -163,6 +163,7 @@ def test_doctor_says_it_as_a_finding(site, capsys):
         (("streams", "infer", "node.csv", "--entity", "hst"), 'there is no column "hst"'),
         (("streams", "infer", "node.csv", "--name", "No Name", "--out", "x.toml"), "is no stream name"),
         (("streams", "infer", "node.csv", "--out", "/proc/nowhere/x.toml"), "cannot be written"),
+        (("train", "node", "--data", "node.csv", "--out", "node.csv/models"), "models cannot be written there"),
         (("config", "check", "bad.toml"), None),
         (("models", "show", "nosuch"), "nosuch"),
         (("models", "promote", "node-gbt", "99"), "99"),
