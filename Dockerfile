@@ -27,7 +27,7 @@ ENV PATH=/venv/bin:$PATH \
     DWCP_LOG__JSON=true \
     DWCP_DATA_DIR=/tmp/dwcp-stream
 USER 10001:10001
-EXPOSE 9470-9472 9469 9468
+EXPOSE 9470-9472 9469 9468 9467 9466
 # Every worker must make progress; a worker that is still reading its state back is alive.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=4 \
     CMD ["python", "-m", "dwcp_stream.web.probe", "live"]

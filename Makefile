@@ -33,7 +33,7 @@ check: $(STAMP) ## Lint, types, unit and contract tests: under two minutes, no K
 	$(PYTEST) tests/unit tests/contract tests/lab -m "not full and not kafka" $(PARALLEL)
 
 test: $(STAMP) jars ## All that a change can break, on real Kafka, with coverage
-	@scripts/system-packages go browser prometheus compose
+	@scripts/system-packages etcd go browser prometheus compose
 	$(lint)
 	$(PYTEST) -m "not full" $(PARALLEL) --cov --cov-report=term:skip-covered
 

@@ -86,6 +86,10 @@ class TopicSettings(Section):
     )
     partitions: int = Field(default=4, ge=1, description="Partitions of a topic that is created; fixed from then on.")
     replication: int = Field(default=1, ge=1, description="Replicas of a topic that is created; 3 in production.")
+    create: bool = Field(
+        default=True,
+        description="Whether a worker makes the topics that it misses when it starts; if not, it says which and ends.",
+    )
 
 
 class HttpSettings(Section):
@@ -237,6 +241,22 @@ class ArchiveSettings(Section):
     )
 
 
+class CollectSettings(Section):
+    """How `dwcp-stream collect` asks exporters."""
+
+    port: int = Field(
+        default=9466, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
+    )
+    timeout: float = Field(
+        default=5.0, gt=0, description="Most seconds for a page; never more than nine tenths of the stream's step."
+    )
+    buffer: int = Field(
+        default=100_000,
+        ge=1,
+        description="Samples kept while no broker takes them; beyond it the oldest are dropped, and counted.",
+    )
+
+
 class FeedbackSettings(Section):
     """Whose judgements of alerts count."""
 
@@ -244,35 +264,6 @@ class FeedbackSettings(Section):
         default_factory=dict,
         description="Public Ed25519 keys by name, one of which must have signed a judgement that is to count;"
         " without one every judgement counts.",
-    )
-
-
-class IncidentSettings(Section):
-    """Which alerts are one incident."""
-
-    gap: float = Field(
-        default=300.0,
-        ge=0,
-        le=86_400,
-        description="Seconds of event time that may lie between the end of an alert and the beginning of the next"
-        " one of the same incident.",
-    )
-    keep_days: float = Field(
-        default=30.0,
-        gt=0,
-        le=3650,
-        description="Days of event time after which a resolved incident is forgotten: alerts that come later still"
-        " make a new one.",
-    )
-
-
-class SilenceSettings(Section):
-    """Whose silences count."""
-
-    keys: PublicKeys = Field(
-        default_factory=dict,
-        description="Public Ed25519 keys by name, one of which must have signed a silence that is to count; without"
-        " one every silence counts.",
     )
 
 
@@ -342,7 +333,7 @@ class SinkSettings(Section):
         default=24.0, gt=0, description="A message that is not taken for so long is dropped, and counted."
     )
     port: int = Field(
-        default=9468, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
+        default=9467, ge=0, le=65535, description="Port of its metrics and health, on http.host. 0: any free port."
     )
 
     @model_validator(mode="after")
@@ -353,3 +344,35 @@ class SinkSettings(Section):
         if self.resolve_seconds < 2 * self.resend_seconds:
             raise ValueError("resolve_seconds must be at least twice resend_seconds, or alerts end too soon")
         return self
+
+
+class IncidentSettings(Section):
+    """Which alerts are one incident."""
+
+    gap: float = Field(
+        default=300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds of event time that may lie between the end of an alert and the beginning of the next"
+        " one of the"
+        " same incident.",
+    )
+    keep_days: float = Field(
+        default=30.0,
+        gt=0,
+        le=3650,
+        description="Days of event time after which a resolved incident is forgotten: alerts that come later still"
+        " make a new"
+        " one.",
+    )
+
+
+class SilenceSettings(Section):
+    """Whose silences count."""
+
+    keys: PublicKeys = Field(
+        default_factory=dict,
+        description="Public Ed25519 keys by name, one of which must have signed a silence that is to count; without"
+        " one every"
+        " silence counts.",
+    )

@@ -29,6 +29,7 @@ from pydantic_settings import (
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.setting_sections import (
     ArchiveSettings,
+    CollectSettings,
     ControlSettings,
     FeedbackSettings,
     HttpSettings,
@@ -47,6 +48,8 @@ from dwcp_stream.setting_sections import (
 DEFAULT_FILE = Path("config/dwcp-stream.toml")
 PREFIX = "DWCP_"
 PROJECT = Path(__file__).resolve().parent.parent
+PACKED = Path(__file__).resolve().parent / "shipped"
+"""Where a wheel has the folders `config` and `models`; there is none in a source checkout."""
 PATH_KEYS = ("streams_dir", "models_dir", "data_dir")
 SSL_PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
 SECTION_PATHS = (("kafka", SSL_PATH_KEYS), ("archive", ("dir",)), ("sinks", ("ssl_cafile",)))
@@ -54,10 +57,25 @@ SECTION_PATHS = (("kafka", SSL_PATH_KEYS), ("archive", ("dir",)), ("sinks", ("ss
 _file: ContextVar[Mapping[str, Any] | None] = ContextVar("settings file", default=None)
 
 
-def _shipped(relative: str) -> Path:
-    """Return a folder of the project: the current directory's, else the one shipped with the code."""
+def shipped(relative: str) -> Path:
+    """Return a file or folder that comes with the code: inside the installed package, or in the source checkout."""
+    packed = PACKED / relative
+    return packed if PACKED.is_dir() else PROJECT / relative
+
+
+def _found(relative: str) -> Path:
+    """Return a folder of the current directory, else the one shipped with the code.
+
+    With stream definitions of its own, a directory is a site of its own: models come from and go there too.
+    """
     here = Path(relative)
-    return here if here.exists() or not (PROJECT / relative).exists() else PROJECT / relative
+    own = here.exists() or Path("config/streams").is_dir() or not shipped(relative).exists()
+    return here if own else shipped(relative)
+
+
+def own_folder(path: Path, relative: str) -> Path:
+    """Return a folder to write to: `path`, unless it is what the package ships, then that of the current directory."""
+    return Path(relative) if path == shipped(relative) else path
 
 
 def _folder_or_url(value: Any) -> Path | str:
@@ -84,10 +102,11 @@ class Settings(BaseSettings):
     control: ControlSettings = Field(default_factory=ControlSettings)
     trainer: TrainerSettings = Field(default_factory=TrainerSettings)
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
+    collect: CollectSettings = Field(default_factory=CollectSettings)
     feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
+    sinks: SinkSettings = Field(default_factory=SinkSettings)
     incidents: IncidentSettings = Field(default_factory=IncidentSettings)
     silences: SilenceSettings = Field(default_factory=SilenceSettings)
-    sinks: SinkSettings = Field(default_factory=SinkSettings)
     app_id: str = Field(
         default="dwcp-stream",
         pattern=r"^[A-Za-z0-9._-]+$",
@@ -117,10 +136,10 @@ class Settings(BaseSettings):
         description="A partition with lag whose position stands still this long is not alive.",
     )
     streams_dir: Path = Field(
-        default_factory=lambda: _shipped("config/streams"), description="Folder of the stream definitions."
+        default_factory=lambda: _found("config/streams"), description="Folder of the stream definitions."
     )
     models_dir: Annotated[Path | str, PlainValidator(_folder_or_url)] = Field(
-        default_factory=lambda: _shipped("models"),
+        default_factory=lambda: _found("models"),
         description="Folder of the model repository, or an fsspec URL such as s3://bucket/models.",
     )
     model_keys: PublicKeys = Field(

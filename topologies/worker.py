@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from structlog import get_logger
 
 from dwcp_stream.errors import BrokerError, DwcpError
-from dwcp_stream.kafka.catalogue import WRITTEN, changelog, topic_name
+from dwcp_stream.kafka.catalogue import WRITTEN, catalogue, changelog, topic_name
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.kafka.rights import REFUSALS, Right, missing_rights, refused, worker_rights
 from dwcp_stream.kafka.topics import admin_client, create_topics, describe, partition_count, partitions_changed
@@ -51,8 +51,9 @@ async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
     Raises
     ------
     BrokerError
-        No broker answers; the stream's topic, one for outputs or that of commands does not exist; or the stream's has
-        not the number of partitions that its state was written for.
+        No broker answers; the stream's topic, one for outputs or that of commands does not exist (and the setting
+        topics.create is off, or the brokers refuse); or the stream's has not the number of partitions that its state
+        was written for.
     """
     source = topic_name(settings.topics.prefix, stream.topic)
     state = changelog_topic(settings, stream)
@@ -69,7 +70,14 @@ async def prepare_topics(settings: Settings, stream: StreamDefinition) -> int:
                 where=source,
                 remedy=f"Wait, or run the same `dwcp-stream topics repartition {stream.name}` again",
             )
-        if lacking := [name for name in (source, *others) if name not in found]:
+        lacking = [name for name in (source, *others) if name not in found]
+        if lacking and settings.topics.create:
+            topics = settings.topics
+            specs = catalogue(topics.prefix, topics.partitions, topics.replication, [stream])
+            created = await create_topics(admin, [spec for spec in specs if spec.name in lacking])
+            log.warning("topics were missing and have been created", topics=created, partitions=topics.partitions)
+            found = await describe(admin, [source, state])
+        elif lacking:
             raise BrokerError("does not exist", where=", ".join(lacking), remedy="Run `dwcp-stream topics create`")
         partitions = found[source].partitions
         if state in found and found[state].partitions != partitions:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dwcp_stream.cli.common import emit, json_option, settings_option
-from dwcp_stream.settings import PROJECT, Settings
+from dwcp_stream.settings import Settings
+from dwcp_stream.settings import shipped as shipped_file
 
 if TYPE_CHECKING:
     from dwcp_stream.capacity import Plan
@@ -96,7 +97,7 @@ def command(
 
 def shipped() -> Path:
     """Return the file of figures that comes with the project: the current directory's, else beside the code."""
-    return SHIPPED if SHIPPED.exists() else PROJECT / SHIPPED
+    return SHIPPED if SHIPPED.exists() else shipped_file(str(SHIPPED))
 
 
 def render(plan: "Plan") -> Any:

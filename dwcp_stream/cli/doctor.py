@@ -31,10 +31,10 @@ Examples:
 def command(context: click.Context, records: int, settings: Settings, as_json: bool) -> None:
     """Look for what is wrong with this installation.
 
-    Checks settings and stream definitions, the models (files, hashes, results), whether a broker answers and
-    which it is, topics against the catalogue, and in the newest records of each stream's topic: keys that
-    are not the payload's entity, entities on two partitions, invalid samples, clocks. Reads only. Exits with
-    1 if there is a problem; notes do not count.
+    Checks settings and stream definitions, the models (files, hashes, results), whether workers could listen on their
+    ports, whether a broker answers and which it is, topics against the catalogue, and in the newest records of each
+    stream's topic: keys that are not the payload's entity, entities on two partitions, invalid samples, clocks. Reads
+    only. Exits with 1 if there is a problem; notes do not count.
     """
     report = asyncio.run(_examine(settings, records))
     emit(report, as_json, _render)
@@ -49,6 +49,7 @@ async def _examine(settings: Settings, count: int) -> dict[str, Any]:
     findings += wrong
     models, wrong = await asyncio.to_thread(_models, settings, streams)
     findings += wrong
+    findings += await asyncio.to_thread(_ports, settings, streams)
     broker: dict[str, Any] | None = None
     checks: list[Any] = []
     try:
@@ -112,23 +113,45 @@ def _models(settings: Settings, streams: "Sequence[StreamDefinition]") -> "tuple
     return loaded, findings
 
 
+def _ports(settings: Settings, streams: "Sequence[StreamDefinition]") -> "list[Finding]":
+    from dwcp_stream.cli.worker import port_of
+    from dwcp_stream.diagnosis import problem
+    from dwcp_stream.web.ports import check_port
+
+    http, names = settings.http, sorted(stream.name for stream in streams)
+    if http.port == 0:
+        return []
+    token = http.token.get_secret_value() if http.token else None
+    try:
+        ports = {f"the worker of {name}": port_of(settings, name, names) for name in names}
+    except DwcpError as error:
+        return [problem("ports", error)]
+    found = (check_port(http.host, port, whose, token) for whose, port in ports.items())
+    return [finding for finding in found if finding]
+
+
 async def _kafka(
     settings: Settings, streams: "Sequence[StreamDefinition]", count: int
 ) -> "tuple[dict[str, Any], list[Any], list[Finding]]":
+    from dwcp_stream.diagnosis import Finding
     from dwcp_stream.kafka.catalogue import catalogue
     from dwcp_stream.kafka.clients import consumer_client
     from dwcp_stream.kafka.inspection import check_records, check_topics, newest_records, source_topic
     from dwcp_stream.kafka.topics import admin_client, partition_count
-    from dwcp_stream.kafka.version import broker_version
+    from dwcp_stream.kafka.version import broker_version, too_old
     from topologies.names import changelog_topic
 
     topics = settings.topics
     sources = {source_topic(settings, s): s for s in streams}
     async with admin_client(settings) as admin:
         broker = await broker_version(admin)
+        old = too_old(broker["fetch_api"])
         specs = catalogue(topics.prefix, topics.partitions, topics.replication, streams)
         states = {source: changelog_topic(settings, s) for source, s in sources.items()}
         findings = await check_topics(admin, specs, states, topics.replication)
+        if old:
+            what, remedy = f"its Kafka is older than {old}", f"Use Kafka {old} or newer; the tests run on 4.1"
+            findings.append(Finding("problem", "broker", settings.kafka.bootstrap_servers, what, remedy))
         partitions = {source: await partition_count(admin, source) for source in sources}
     checks = []
     async with consumer_client(settings) as consumer:

@@ -26,9 +26,10 @@ COMMANDS = {
     "budget": "Choose the alert policy that keeps to so many alerts a day.",
     "explain": "Say why an alert was raised, and reproduce its score.",
     "train": "Train a stream's models from a file, or on recent telemetry.",
+    "collect": "Scrape Prometheus exporters and send a stream's samples.",
     "archive": "Keep a stream's telemetry as Parquet files.",
     "evaluate": "Compare a model with simple rules on a file.",
-    "streams": "List the streams, or show one.",
+    "streams": "List the streams, show one, or draft one from a file.",
     "models": "List, show and verify the models.",
     "trainer": "Decide which version serves by what really happened, and train again.",
     "alert-sink": "Send alerts to Alertmanager and webhooks.",
@@ -103,6 +104,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False, obj=state)
     except click.exceptions.Abort:  # click turns KeyboardInterrupt into this
+        click.echo("interrupted", err=True)
         return INTERRUPTED
     except click.ClickException as error:
         error.show()

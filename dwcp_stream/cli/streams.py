@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from dwcp_stream.cli.common import emit, json_option, settings_option
+from dwcp_stream.cli.infer import infer
 from dwcp_stream.errors import ConfigError
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import Field, StreamDefinition, load_streams
@@ -12,11 +13,14 @@ from dwcp_stream.streams import Field, StreamDefinition, load_streams
 
 @click.group()
 def command() -> None:
-    """List the streams, or show one.
+    """List the streams, show one, or draft one from a file.
 
     A stream is a kind of telemetry, defined by a file in streams_dir (config/streams): topic, entity, fields
-    with units and ranges, windows, models, alert policy. To add one, add a file.
+    with units and ranges, windows, models, alert policy. To add one, add a file; `infer` drafts it.
     """
+
+
+command.add_command(infer)
 
 
 @command.command(

@@ -71,7 +71,7 @@ Examples:
     default="worker",
     show_default=True,
     help="worker: `worker STREAM`; sender: `replay` and agents; operator: `topics create`, `topics list`, `doctor`;"
-    " archiver: `archive STREAM`; alert-sink: `alert-sink`, incidents: `incidents run`, for all streams.",
+    " archiver: `archive STREAM`; alert-sink: `alert-sink`, and incidents: `incidents run`, for all streams.",
 )
 @settings_option
 @json_option
@@ -106,10 +106,10 @@ def acls(settings: Settings, as_json: bool, stream: str, principal: str, role: s
         rights = sender_rights(source)
     elif role == "archiver":
         rights = archiver_rights(source, archive_group(settings, definition))
-    elif role == "incidents":
-        rights = incident_rights(incident_group(settings), prefix)
     elif role == "alert-sink":
         rights = sink_rights(prefix, [sink_group(settings, sink.name) for sink in sinks_of(settings.sinks)])
+    elif role == "incidents":
+        rights = incident_rights(incident_group(settings), prefix)
     elif role == "operator":
         rights = operator_rights(source, state, prefix)
     else:

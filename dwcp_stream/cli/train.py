@@ -11,7 +11,7 @@ import click
 from dwcp_stream.cli.common import advance_to, emit, entity_option, json_option, progress, settings_option
 from dwcp_stream.cli.recent import Span, render_recent, train_recent
 from dwcp_stream.errors import ConfigError
-from dwcp_stream.settings import Settings
+from dwcp_stream.settings import PACKED, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,6 +125,12 @@ def command(
         result = train_recent(settings, stream, _bindings(stream, model_name), recent, source, **given)
         emit(result, as_json, render_recent)
         context.exit(0 if all(row["version"] for row in result["trained"]) else 1)
+    if not out and PACKED in Path(settings.models_dir).parents:
+        raise ConfigError(
+            "these models are the package's own, and the next upgrade replaces them",
+            where=str(settings.models_dir),
+            remedy="Give --out models, and set DWCP_MODELS_DIR to that folder",
+        )
     repository = ModelRepository(out or settings.models_dir)
     scratch = repository.root if isinstance(repository.storage, FolderStorage) else settings.data_dir
     told = {"--epochs": epochs, "--trials": trials, "--entity": entity, "--licence": licence}

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 import click
 from structlog import get_logger
@@ -29,29 +30,34 @@ log = get_logger(__name__)
 @json_option
 @click.pass_context
 def command(context: click.Context, stream: str | None, all_streams: bool, settings: Settings, as_json: bool) -> None:
-    """Watch a STREAM: read its topic, keep its windows, score them, publish alerts, forecasts and drift.
+    """Watch a STREAM, or every one: read its topic, keep its windows, score them, publish alerts, forecasts and drift.
 
-    Runs until SIGTERM or Ctrl-C, which write a last checkpoint. Start more workers of the same stream to share its
-    partitions. Metrics and health are on http.host and http.port (streams take one port each, in order of name).
+    Without a STREAM every stream is watched: the only one by this process, several by one process each. Topics that
+    are missing are made (setting topics.create). Runs until SIGTERM or Ctrl-C, which write a last checkpoint. Start
+    more workers of the same stream to share its partitions. Metrics and health are on http.host and http.port (streams
+    take one port each, in order of name).
 
     \b
+    dwcp-stream worker
     dwcp-stream worker consensus
     DWCP_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 dwcp-stream worker --all
     """
     configure_logging(settings.log, secrets=secrets_of(settings))
     streams = load_streams(settings.streams_dir)
-    if all_streams == (stream is not None):
-        raise click.UsageError(f"Name one STREAM ({', '.join(sorted(streams))}) or give --all.")
-    if all_streams:
-        code = asyncio.run(supervise(sorted(streams)))
+    if all_streams and stream is not None:
+        raise click.UsageError(f"Name one STREAM ({', '.join(sorted(streams))}) or give --all, not both.")
+    if stream is None and len(streams) == 1 and not all_streams:
+        (stream,) = streams
+    if stream is None:
+        code = asyncio.run(supervise(sorted(streams), context.params.get("config_file")))
     else:
         from dwcp_stream.loading import find_stream
         from topologies.worker import run_worker
 
-        definition = find_stream(settings, str(stream))
+        definition = find_stream(settings, stream)
         code = run_worker(settings, definition, port_of(settings, definition.name, sorted(streams)))
     if as_json:
-        emit({"streams": sorted(streams) if all_streams else [stream], "exit_code": code}, as_json)
+        emit({"streams": [stream] if stream else sorted(streams), "exit_code": code}, as_json)
     context.exit(code)
 
 
@@ -65,21 +71,22 @@ def port_of(settings: Settings, stream: str, streams: list[str]) -> int:
     return port
 
 
-async def supervise(streams: list[str]) -> int:
-    """Run a worker process per stream; start one again that fails; stop all when told to."""
+async def supervise(streams: list[str], config: Path | None = None) -> int:
+    """Run a worker process per stream, with one settings file; start one again that fails; stop all when told to."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    codes = await asyncio.gather(*(_keep_running(stream, stop) for stream in streams))
+    codes = await asyncio.gather(*(_keep_running(stream, stop, config) for stream in streams))
     return max(codes)
 
 
-async def _keep_running(stream: str, stop: asyncio.Event) -> int:
+async def _keep_running(stream: str, stop: asyncio.Event, config: Path | None) -> int:
+    given = {} if config is None else {"DWCP_CONFIG": str(config)}
     failures = 0
     while True:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "dwcp_stream", "worker", stream, env=os.environ
+            sys.executable, "-m", "dwcp_stream", "worker", stream, env=os.environ | given
         )
         stopping = asyncio.ensure_future(stop.wait())
         ended = asyncio.ensure_future(process.wait())

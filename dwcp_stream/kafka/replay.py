@@ -110,7 +110,7 @@ async def replay(
     sizes = 0
     keys: set[bytes] = set()
     async with producer_client(settings) as producer:
-        partitions = await _partitions(producer, topic)
+        partitions = await topic_partitions(producer, topic)
         begin = time.monotonic()
         records = rows_to_records(table, stream)
         for count in _portions(due, speed, begin):
@@ -131,7 +131,8 @@ async def replay(
     return Replayed(stream.name, topic, len(table), len(keys), sizes, seconds, rate, first, last, shift)
 
 
-async def _partitions(producer: AIOKafkaProducer, topic: str) -> int:
+async def topic_partitions(producer: AIOKafkaProducer, topic: str) -> int:
+    """Return a topic's number of partitions; BrokerError if it does not exist or may not be written to."""
     try:
         return len(await producer.partitions_for(topic))
     except REFUSALS as error:

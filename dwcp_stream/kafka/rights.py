@@ -100,6 +100,15 @@ def archiver_rights(source: str, group: str) -> list[Right]:
     ]
 
 
+def sink_rights(prefix: str, groups: Iterable[str]) -> list[Right]:
+    """Return what `alert-sink` needs: the alerts, the silences, and the group of each sink."""
+    return [
+        Right("topic", topic_name(prefix, "anomalies"), "Read", "the alerts"),
+        Right("topic", topic_name(prefix, "silences"), "Read", "silences"),
+        *(Right("group", group, "Read", "membership and committed offsets") for group in groups),
+    ]
+
+
 def incident_rights(group: str, prefix: str) -> list[Right]:
     """Return what `incidents run` needs.
 
@@ -114,15 +123,6 @@ def incident_rights(group: str, prefix: str) -> list[Right]:
         *(Right("topic", topic_name(prefix, name), "Read", "incidents run") for name in INCIDENT_TOPICS),
         Right("topic", topic_name(prefix, "incidents"), "Write", "incidents run"),
         Right("group", group, "Read", "who leads"),
-    ]
-
-
-def sink_rights(prefix: str, groups: Iterable[str]) -> list[Right]:
-    """Return what `alert-sink` needs: the alerts, the silences, and the group of each sink."""
-    return [
-        Right("topic", topic_name(prefix, "anomalies"), "Read", "the alerts"),
-        Right("topic", topic_name(prefix, "silences"), "Read", "silences"),
-        *(Right("group", group, "Read", "membership and committed offsets") for group in groups),
     ]
 
 

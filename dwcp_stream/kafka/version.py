@@ -10,6 +10,22 @@ FETCH = 1
 RELEASES = ((18, "4.1"), (17, "3.9"), (16, "3.7"), (15, "3.5"), (13, "3.1"), (12, "2.7"), (11, "2.3"))
 
 
+OLDEST = (11, "2.3")
+"""The fetch request of the oldest broker that a worker can use: static membership came with that release."""
+
+
+def too_old(fetch_api: int) -> str | None:
+    """Return the release that is needed if a broker's newest fetch request is older, None if it will do.
+
+    Examples
+    --------
+    >>> too_old(10), too_old(11)
+    ('2.3', None)
+    """
+    least, release = OLDEST
+    return release if fetch_api < least else None
+
+
 async def broker_version(admin: AIOKafkaAdminClient) -> dict[str, Any]:
     """Return brokers, controller, and the newest fetch version with the release it came with."""
     cluster = await admin.describe_cluster()

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from dwcp_stream.streams.definition import MAX_FIELDS, MAX_WINDOW, AlertPolicy, Field, ModelBinding, StreamDefinition
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _FLOAT32_MAX = 3.4028234663852886e38
 
@@ -65,16 +65,16 @@ def policy_problems(alert: AlertPolicy) -> Iterator[Problem]:
 
 
 def _identity(stream: StreamDefinition) -> Iterator[Problem]:
-    if not _NAME.fullmatch(stream.name):
+    if not NAME.fullmatch(stream.name):
         yield Problem("name", f'"{stream.name}" is no stream name', "Use lower case letters, digits, - and _")
     if not _TOPIC.fullmatch(stream.topic) or stream.topic in (".", ".."):
         yield Problem("topic", f'"{stream.topic}" is no Kafka topic', "Use letters, digits, dot, - and _")
-    if not _COLUMN.fullmatch(stream.time):
+    if not COLUMN.fullmatch(stream.time):
         yield Problem("time", f'"{stream.time}" is no column name', "Use letters, digits and _")
     if not stream.entity:
         yield Problem("entity", "is empty", "Name the payload fields that tell the entities apart")
     for part in stream.entity:
-        if not _COLUMN.fullmatch(part) or part == stream.time:
+        if not COLUMN.fullmatch(part) or part == stream.time:
             yield Problem("entity", f'"{part}" cannot be an entity part', "Use letters, digits and _")
     if len(set(stream.entity)) != len(stream.entity):
         yield Problem("entity", "names a part twice", "Name each part once")
@@ -108,7 +108,7 @@ def _grid(stream: StreamDefinition) -> Iterator[Problem]:
 
 
 def _field(field: Field, key: str) -> Iterator[Problem]:
-    if not _COLUMN.fullmatch(field.name):
+    if not COLUMN.fullmatch(field.name):
         yield Problem(f"{key}.name", f'"{field.name}" is no field name', "Use letters, digits and _")
     low = -_FLOAT32_MAX if field.min is None else field.min
     high = _FLOAT32_MAX if field.max is None else field.max
@@ -135,7 +135,7 @@ def _field(field: Field, key: str) -> Iterator[Problem]:
 
 
 def _model(stream: StreamDefinition, model: ModelBinding, key: str) -> Iterator[Problem]:
-    if not _NAME.fullmatch(model.name):
+    if not NAME.fullmatch(model.name):
         yield Problem(f"{key}.name", f'"{model.name}" is no model name', "Use lower case letters, digits, - and _")
     for target in model.targets:
         if target not in stream.field_names:
@@ -151,5 +151,5 @@ def _model(stream: StreamDefinition, model: ModelBinding, key: str) -> Iterator[
         yield Problem(f"{key}.horizons", "must be steps ahead, each larger than the last", "For example [1, 6, 12]")
     if model.label in stream.field_names:
         yield Problem(f"{key}.label", f'"{model.label}" is a field the models see', "Name another column")
-    if model.alertname is not None and not _COLUMN.fullmatch(model.alertname):
+    if model.alertname is not None and not COLUMN.fullmatch(model.alertname):
         yield Problem(f"{key}.alertname", f'"{model.alertname}" is no alert name', "Use letters, digits and _")

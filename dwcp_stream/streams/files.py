@@ -55,7 +55,7 @@ def read_table(
         Naming the file, the column and the remedy.
     """
     path = Path(path)
-    frame = _read(path, stream)
+    frame = read_columns(path, stream.entity)
     if stream.time not in frame.columns:
         near = next((name for name in ("timestamp", "time", "ts") if name in frame.columns), None)
         raise PayloadError(
@@ -78,7 +78,7 @@ def read_table(
         if name not in frame.columns:
             raise PayloadError(f'there is no column "{name}"', where=str(path), remedy="Add it to the file")
     return frame.select(
-        _seconds(frame[stream.time], path),
+        epoch_seconds(frame[stream.time], path),
         *_entity_columns(frame, stream, entity, path),
         *(pl.col(name) for name in fields),
         *(pl.col(name) for name in extra if name not in fields),
@@ -113,7 +113,21 @@ def decode_table(table: pl.DataFrame, stream: StreamDefinition) -> Decoded:
     )
 
 
-def _read(path: Path, stream: StreamDefinition) -> pl.DataFrame:
+def read_columns(path: Path, text: Sequence[str] = ()) -> pl.DataFrame:
+    """Read a whole file, whatever its columns are.
+
+    Parameters
+    ----------
+    path
+        `*.csv` or `*.parquet`, either with `.gz`.
+    text
+        Columns of a CSV that are text even where they look like numbers: node 007 is not node 7.
+
+    Raises
+    ------
+    PayloadError
+        If it cannot be read.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     kind = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
@@ -121,14 +135,13 @@ def _read(path: Path, stream: StreamDefinition) -> pl.DataFrame:
         raise PayloadError(
             "the kind of file is unknown", where=str(path), remedy="Name it *.csv or *.parquet (or with .gz)"
         )
-    # node 007 is not node 7: entity parts stay text
-    text = dict.fromkeys(stream.entity, pl.String)
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if zipped else content
         if kind == ".parquet":
             return pl.read_parquet(io.BytesIO(content))
-        return pl.read_csv(io.BytesIO(content), schema_overrides=text, infer_schema_length=None, raise_if_empty=True)
+        kept = dict.fromkeys(text, pl.String)
+        return pl.read_csv(io.BytesIO(content), schema_overrides=kept, infer_schema_length=None, raise_if_empty=True)
     except OSError as error:  # gzip's errors too
         raise PayloadError(
             f"cannot read the file: {error.strerror or error}",
@@ -144,10 +157,18 @@ def _read(path: Path, stream: StreamDefinition) -> pl.DataFrame:
         ) from error
 
 
-def _seconds(column: pl.Series, path: Path) -> pl.Series:
-    """Time column as epoch seconds: numbers as they are, datetimes and ISO text taken as UTC if local."""
+def epoch_seconds(column: pl.Series, path: Path) -> pl.Series:
+    """Return a time column as epoch seconds: datetimes and ISO text taken as UTC if local, numbers by their size.
+
+    Numbers of which every one is too large for seconds are milliseconds, microseconds or nanoseconds.
+
+    Raises
+    ------
+    PayloadError
+        If there are values, but no times.
+    """
     if column.dtype.is_numeric():
-        return column.cast(pl.Float64)
+        return _scaled(column.cast(pl.Float64))
     if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
         return column.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6
     if column.dtype == pl.String:
@@ -163,6 +184,16 @@ def _seconds(column: pl.Series, path: Path) -> pl.Series:
         where=str(path),
         remedy="Write epoch seconds, or text such as 2026-01-31T12:00:00Z",
     )
+
+
+def _scaled(numbers: pl.Series) -> pl.Series:
+    given = numbers.drop_nulls().drop_nans()
+    for _ in range(3):
+        least: Any = given.min()
+        if least is None or least < MAX_SECONDS:
+            break
+        numbers, given = numbers / 1e3, given / 1e3
+    return numbers
 
 
 def _parse(text: str | None) -> float | None:
@@ -216,7 +247,9 @@ def _cells(column: pl.Series, *, text: bool) -> pl.Series | list[Any]:
     """Cells of a field; one cell that is no number makes a CSV column text, the others stay numbers."""
     if column.dtype.is_decimal():
         return column.cast(pl.Float64)
-    if text or column.dtype != pl.String:
+    if text:
+        return column.cast(pl.String) if column.dtype == pl.Boolean else column
+    if column.dtype != pl.String:
         return column
     numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
     return [cell if number is None else number for cell, number in zip(column, numbers, strict=True)]

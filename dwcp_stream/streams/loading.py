@@ -32,6 +32,11 @@ def load_stream(path: Path | str) -> StreamDefinition:
             where=str(path),
             remedy="Check the path, or set streams_dir to the folder that holds the definitions",
         ) from error
+    return parse_stream(text, path)
+
+
+def parse_stream(text: bytes, path: Path) -> StreamDefinition:
+    """Read and check the text of a definition; as `load_stream`, where `path` is only named in errors."""
     try:
         stream = msgspec.toml.decode(text, type=StreamDefinition)
         says_models = "models" in msgspec.toml.decode(text)

@@ -26,7 +26,8 @@ LABELS = {
     "model_type": "name of a model (the reference's label for it)",
     "outcome": "of a sample: scored, warming_up, duplicate, late or invalid; of a command: applied, failed, ignored,"
     " past, or why it was refused: unsigned, unknown_key, bad_signature, malformed, foreign, untimed, expired,"
-    " replayed",
+    " replayed; of a page: read, unreachable, refused or malformed; of a collected sample: sent, dropped, unchanged or"
+    " incomplete",
     "partition": "number of a partition of the stream's topic",
     "severity": "warning, critical or emergency",
     "stage": "of an error: receiving, processing, sending; of a chunk: the step that took the time",
@@ -283,6 +284,17 @@ CATALOGUE: tuple[Spec, ...] = (
     # The process.
     Spec("dwcp_ready", "gauge", "boolean", (*S, "condition"), "1 where a condition of readiness is met."),
     Spec("dwcp_build_info", "gauge", "boolean", ("version",), "Always 1; the program's version is a label."),
+    # The collector.
+    Spec("dwcp_scrapes_total", "counter", "pages", (*S, "outcome"), "Pages asked of exporters, by what became of it."),
+    Spec("dwcp_scrape_duration_seconds", "histogram", "seconds", S, "Time to get and parse a page.", SECONDS),
+    Spec(
+        "dwcp_collected_total",
+        "counter",
+        "samples",
+        (*S, "outcome"),
+        "Samples made of pages, by what became of them.",
+    ),
+    Spec("dwcp_collect_waiting", "gauge", "samples", S, "Samples that wait for a broker to take them."),
     # The trainer.
     Spec("dwcp_decisions_total", "counter", "decisions", (*SM, "decision"), "What the trainer decided."),
     Spec(
@@ -331,8 +343,8 @@ def markdown() -> Iterator[str]:
     yield "# Metrics"
     yield ""
     yield "Made by `make docs`; a test checks that it is current."
-    yield "Served at `/metrics` of each worker, the trainer and the alert sink as text for Prometheus. A histogram has"
-    yield "the series `_bucket`, `_sum` and `_count`. No label ever holds an entity."
+    yield "Served at `/metrics` of each worker, the trainer, the alert sink and `collect` as text for Prometheus. A"
+    yield "histogram has the series `_bucket`, `_sum` and `_count`. No label ever holds an entity."
     yield ""
     yield "| metric | type | unit | labels | meaning |"
     yield "|---|---|---|---|---|"

@@ -6,8 +6,9 @@ from typing import Final
 
 import numpy as np
 
+from dwcp_stream.collect.quantile import growth_quantile
 from lab.etcd.load import Window
-from lab.etcd.scrape import Scrape, growth_quantile
+from lab.etcd.scrape import Scrape
 
 Row = dict[str, float | int | str | None]
 

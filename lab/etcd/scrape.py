@@ -1,6 +1,5 @@
 """Reading the few metrics that matter off etcd's Prometheus page."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -57,23 +56,3 @@ def parse(page: str) -> Scrape:
             buckets = found.histograms.setdefault(HISTOGRAMS[name], {})
             buckets[bound] = buckets.get(bound, 0.0) + float(value)
     return found
-
-
-def growth_quantile(before: Buckets, after: Buckets, q: float) -> float | None:
-    """Return a quantile, in seconds, of what a histogram took in between two scrapes.
-
-    Linear within a bucket, as Prometheus' histogram_quantile; what is above the last bound counts as that bound. None
-    if nothing came, or the process began anew.
-    """
-    grown = {bound: count - before.get(bound, 0.0) for bound, count in sorted(after.items())}
-    total = grown.get(math.inf, 0.0)
-    if total <= 0 or min(grown.values()) < 0:
-        return None
-    rank, low, below = q * total, 0.0, 0.0
-    for bound, count in grown.items():
-        if count >= rank:
-            if math.isinf(bound):
-                return low
-            return low + (bound - low) * (rank - below) / (count - below) if count > below else bound
-        low, below = bound, count
-    return low

@@ -41,10 +41,11 @@ async def pictures(site: PageSite, tab: Page, folder: Path) -> None:
         await tab.wait_for_selector("#heat .cell" if address == "#/" else "#entity .multiples canvas")
         await asyncio.sleep(2)
         png = await tab.screenshot()
-        # of 128 colours, a third of the size
-        Image.open(BytesIO(png)).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
-            folder / f"{name}.png", optimize=True
+        # a palette makes it a third of the size
+        picture = (
+            Image.open(BytesIO(png)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         )
+        picture.save(folder / f"{name}.png", optimize=True)
 
 
 async def main(folder: Path) -> None:

@@ -103,6 +103,12 @@ class PageSite:
                 [sys.executable, "-m", "dwcp_stream", *arguments], env=environment, stdout=log, stderr=log
             )
 
+    async def stop(self, name: str) -> None:
+        """Stop a process, as an operator would."""
+        process = self._processes.pop(name)
+        process.terminate()
+        await asyncio.to_thread(process.wait, 30)
+
     def logs(self) -> str:
         """The ends of all logs, for failures."""
         return "\n".join(f"{f.name}: {f.read_text(errors='replace')[-1500:]}" for f in self.directory.glob("*.log"))

@@ -33,6 +33,7 @@ def cli(kafka, tmp_path, topic_prefix):
         "DWCP_STREAMS_DIR": str(tmp_path / "streams"),
         "DWCP_MODELS_DIR": str(tmp_path / "models"),
         "DWCP_APP_ID": topic_prefix + "app",
+        "DWCP_HTTP__PORT": "0",
     }
 
     def run(*arguments: str | Path, code: int = 0, **more: str) -> str:

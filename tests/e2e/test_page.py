@@ -211,6 +211,18 @@ async def test_dark_and_light(site: PageSite, watched: Watched):
     assert await tab.evaluate(background) == light
 
 
+@pytest.mark.kafka
+async def test_a_worker_that_is_gone_is_said_and_what_was_known_stays(site: PageSite, watched: Watched):
+    tab = watched.tab
+    await tab.goto(site.url)
+    await tab.wait_for_selector("#streams article[aria-label='stream link'] .chip.good")
+    await site.stop("link")
+    await tab.wait_for_selector("#streams article[aria-label='stream link'] .chip:text('no answer')")
+    assert f"no answer from http://127.0.0.1:{site.ports['link']}" in await tab.inner_text("#status")
+    assert await tab.inner_text("#stream-tabs button[data-name=link]") == "link 6"
+    await tab.wait_for_selector("#streams article[aria-label='stream node'] .chip.good")
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def crowded():
     """The page with a thousand entities and a hundred alerts, half of which fire; returns it with its server."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -78,15 +79,22 @@ async def test_a_fault_reaches_alertmanagers_webhook_once_and_resolves(site: Sit
             await wait_until(lambda: heard("resolved", "critical") == set(names), state)
             await wait_until(lambda: {(name, "resolved") for name in names} <= hooked(), state)
 
-            lines = [line.rpartition(" ") for line in (await sink.get("/metrics")).splitlines() if line[0] != "#"]
-            values = {name: float(value) for name, _, value in lines}
-            assert values['dwcp_sink_up{sink="dead"}'] == 0
-            assert values['dwcp_sink_retries_total{sink="dead"}'] > 0
-            assert values['dwcp_sink_sent_total{sink="dead"}'] == 0
-            assert values['dwcp_sink_lag{sink="good"}'] == 0
+            async def values() -> dict[str, float]:
+                lines = (await sink.get("/metrics")).splitlines()
+                parted = [line.rpartition(" ") for line in lines if line[0] != "#"]
+                return {name: float(value) for name, _, value in parted}
+
+            async def nothing_waits() -> bool:
+                return (await values())['dwcp_sink_lag{sink="good"}'] == 0
+
+            await run.caught_up()  # the pipeline never waits for a sink
+            await wait_until(nothing_waits, state, every=0.1)
+            now = await values()
+            assert now['dwcp_sink_up{sink="dead"}'] == 0
+            assert now['dwcp_sink_retries_total{sink="dead"}'] > 0
+            assert now['dwcp_sink_sent_total{sink="dead"}'] == 0
             assert (await sink.get("/health/live"))["ok"]
             assert (await sink.get("/health/ready"))["ok"]
-            assert await run.lag() == 0  # the pipeline never waited
             assert await sink.end() == 0
 
             count = Counter((status, labels["entity"], labels["severity"]) for status, labels in told(people.bodies))
@@ -122,3 +130,45 @@ async def test_a_sink_that_is_new_tells_what_fires_and_not_what_is_over(site: Si
             assert begun.count("e00000") == 1
             starts = {body["startsAt"] for body in hook.bodies if body["entity"] == "e00000"}
             assert starts == {"2023-11-14T22:14:30.000Z"}
+
+
+async def test_one_sink_takes_over_from_another(site: Site, tmp_path: Path) -> None:
+    telemetry = Telemetry(12, 60)
+    await site.create()
+    run = await site.run()
+    async with Receiver() as hook:
+        with contextlib.ExitStack() as stack:
+            sinks = []
+            for number in range(2):
+                port = free_port()
+                environment = {
+                    **run.environment,
+                    "DWCP_SINKS__WEBHOOKS": json.dumps([{"name": "hook", "url": hook.url}]),
+                    "DWCP_SINKS__PORT": str(port),
+                }
+                sinks.append(
+                    stack.enter_context(daemon(["alert-sink"], tmp_path / f"sink{number}.log", port, environment))
+                )
+            run.start()
+
+            def share(sink: Service) -> list[list[int]]:
+                lines = [json.loads(line) for line in sink.log.read_text().splitlines() if line[:1] == "{"]
+                return [line["partitions"] for line in lines if line["event"] == "sink reads"]
+
+            def both() -> bool:
+                return all(share(sink) and 0 < len(share(sink)[-1]) < 4 for sink in sinks)
+
+            def state() -> str:
+                return "\n".join(sink.log.read_text()[-2000:] for sink in sinks)
+
+            await wait_until(both, state, every=0.1)
+            await site.write(telemetry, 0, 33)  # all have begun, some have risen
+            begun = {(entity_name(number), "firing") for number in range(12)}
+            await wait_until(lambda: begun <= {(body["entity"], body["action"]) for body in hook.bodies}, state)
+            sinks[0].kill()
+            await site.write(telemetry, 33, 60)
+            wanted = {(name, action) for name, _ in begun for action in ("firing", "escalated", "resolved")}
+            await wait_until(lambda: {(body["entity"], body["action"]) for body in hook.bodies} == wanted, state)
+            assert share(sinks[1])[-1] == [0, 1, 2, 3]
+            ends = Counter(body["entity"] for body in hook.bodies if body["action"] == "resolved")
+            assert set(ends.values()) == {1}

@@ -37,7 +37,7 @@ def test_make_alone_lists_every_target_for_people():
     shown = run("make").stdout
     targets = {line.split()[0] for line in shown.splitlines()}
     assert targets == {
-        *("help", "setup", "check", "test", "full", "chaos", "demo", "bench", "soak", "fuzz", "audit", "docs")
+        *("help", "setup", "check", "test", "full", "chaos", "demo", "bench", "soak", "fuzz", "audit", "docs", "site")
     }
     assert targets | {"jars"} == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
 
@@ -159,6 +159,21 @@ def test_etcd_is_installed_without_its_service(bare):
     assert masked == "systemctl mask etcd"
     assert update.startswith("apt-get update")
     assert install.endswith("etcd-server gcc libc6-dev")
+
+
+def test_prometheus_and_alertmanager_are_installed_without_their_services(bare):
+    (bare / "systemctl").write_text('#!/bin/bash\necho "systemctl $*" >> "$LOG"\n')
+    (bare / "sudo").write_text('#!/bin/bash\nshift; "$@"\n')
+    for name in ("systemctl", "sudo"):
+        (bare / name).chmod(0o755)
+    (bare / "true").symlink_to(shutil.which("true"))
+    done = run("scripts/system-packages", "prometheus", "compose", path=str(bare), LOG=str(bare / "log"))
+    assert done.returncode == 0, done.stderr
+    *masked, update, install = (bare / "log").read_text().splitlines()
+    servers = ("prometheus", "prometheus-node-exporter", "prometheus-alertmanager")
+    assert masked == [f"systemctl mask {name}" for name in servers]
+    assert update.startswith("apt-get update")
+    assert install.endswith("prometheus prometheus-node-exporter prometheus-alertmanager docker-compose")
 
 
 def test_what_is_there_is_left_alone(bare):

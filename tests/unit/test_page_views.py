@@ -1,6 +1,7 @@
 """What the page makes of records and answers: alerts, tables, scores, forecasts, numbers; and who may see it."""
 
 import asyncio
+import socket
 
 import aiohttp
 import msgspec
@@ -20,6 +21,7 @@ from dwcp_stream.web.page.process import Page, addresses, rows
 from dwcp_stream.web.page.scrape import quantile, stream_numbers
 from dwcp_stream.web.page.server import PageServer
 from dwcp_stream.web.page.tracks import POINTS, Rings, Tracks
+from dwcp_stream.web.page.workers import Workers, spread
 
 TOKEN = "a-token-of-some-length"
 
@@ -250,3 +252,39 @@ async def test_beyond_loopback_the_token_is_asked_for(page):
             assert (answer.status, answer.url.path) == (200, "/")
     finally:
         await server.stop()
+
+
+async def test_a_name_may_stand_for_several_workers():
+    async def looked_up(host, port):
+        if host == "nowhere":
+            raise OSError("not known")
+        return {"one": ["10.0.0.1"], "many": ["10.0.0.1", "fd00::1"]}[host]
+
+    assert await spread("http://many:9470", looked_up) == ["http://10.0.0.1:9470", "http://[fd00::1]:9470"]
+    for alone in (
+        "http://one:9470",
+        "http://nowhere:9470",
+        "http://10.0.0.7:9470",
+        "http://[::1]:1",
+        "https://many:9470",
+    ):
+        assert await spread(alone, looked_up) == [alone]
+
+
+async def test_silent_addresses_are_said_and_never_asked_elsewhere():
+    found: list[str] = []
+
+    async def looked_up(host, port):
+        found.append(host)
+        return ["127.0.0.2", "127.0.0.3"]
+
+    with socket.socket() as nobody:  # bound, but it does not listen
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://workers.example:{nobody.getsockname()[1]}"
+        async with Workers({address: "node"}, None, looked_up) as workers:
+            answers = await workers.ask()
+            await workers.ask()
+            assert await workers.entity("node", "e") is None
+            assert await workers.entity("link", "e") is None
+    assert found == ["workers.example"]  # not looked up at every turn
+    assert sorted(answers["node"].silent) == [address.replace("workers.example", f"127.0.0.{n}") for n in (2, 3)]

@@ -196,6 +196,10 @@ def test_every_method_makes_series_that_prometheus_can_read(metrics):
     metrics.count("dwcp_sink_dropped_total", 1, "chat", "refused")
     metrics.count("dwcp_sink_skipped_total", 1, "chat", "stale")
     metrics.observe("dwcp_sink_delay_seconds", 0.2, "chat")
+    metrics.count("dwcp_scrapes_total", 1, "node", "read")
+    metrics.observe("dwcp_scrape_duration_seconds", 0.1, "node")
+    metrics.count("dwcp_collected_total", 1, "node", "sent")
+    metrics.set("dwcp_collect_waiting", 0, "node")
     families = {
         family.name
         for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())

@@ -1,17 +1,28 @@
 """What a worker shows of its entities: the list, and one in full."""
 
+import asyncio
+
+import aiohttp
 import msgspec
 import numpy as np
 import pytest
+import yarl
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from dwcp_stream.chunk import Chunk
+from dwcp_stream.kafka.locks import PartitionLocks
 from dwcp_stream.pipeline import Pipeline
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.scoring import LatestScores
+from dwcp_stream.telemetry.health import Readiness
+from dwcp_stream.web import HttpServer
 from dwcp_stream.web.looks import Glimpse, entity_list, entity_look, glimpse, look
 from tests.integration import probe
+from topologies.looking import PipelineLooks
+
+TOKEN = "a-token-of-some-length"
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +104,51 @@ def test_lists_are_in_order_whatever_is_known(pipeline, scores):
     worst = [max((s for s in row.scores if s is not None), default=-1) for row in listed]
     assert worst == sorted(worst, reverse=True)
     assert sorted(row.entity for row in listed) == sorted(names)
+
+
+@pytest.fixture
+async def client(pipeline):
+    server = HttpServer(
+        CollectorRegistry(),
+        Readiness().check,
+        Readiness().check,
+        PipelineLooks(pipeline, PartitionLocks()),
+        token=TOKEN,
+    )
+    await server.start()
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with aiohttp.ClientSession(server.url, headers=headers) as session:
+        yield session
+    await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/entities", 200, '"count":6'),
+        ("/entities?limit=1&like=e00003", 200, '"entity":"e00003"'),
+        ("/entities?limit=0", 400, "limit must be 1 to"),
+        ("/entities?limit=9999999", 400, "limit must be 1 to"),
+        ("/entities?limit=%E2%85%A7", 400, "limit must be 1 to"),
+        ("/entities/e00000", 200, '"severity":"critical"'),
+        ("/entities/nobody%2Fhere", 404, "no partition of this worker has an entity nobody/here"),
+    ],
+)
+async def test_a_worker_answers_about_its_entities(client, path, status, text):
+    async with client.get(yarl.URL(path, encoded=True)) as answer:
+        assert (answer.status, answer.content_type) == (status, "application/json")
+        assert text in await answer.text()
+
+
+async def test_entities_are_for_those_with_the_token_only(client):
+    async with client.get("/entities", headers={"Authorization": "Bearer other"}) as answer:
+        assert answer.status == 401
+
+
+async def test_a_look_waits_for_the_chunk_under_way(pipeline):
+    locks = PartitionLocks()
+    async with locks[0]:
+        asked = asyncio.create_task(PipelineLooks(pipeline, locks).entity("e00000"))
+        done, _ = await asyncio.wait({asked}, timeout=0.05)
+        assert not done
+    assert (await asked).entity == "e00000"

@@ -1,11 +1,14 @@
 """Asks the workers of all streams, once a second: their entities and their metrics."""
 
 import asyncio
+import ipaddress
+import socket
+import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
@@ -19,6 +22,37 @@ log = get_logger(__name__)
 LISTED = 1000
 """Entities of a worker that are listed; what fires and what scores highest comes first."""
 ASK_SECONDS = 5.0
+RESOLVE_SECONDS = 10.0
+"""Time after which names are looked up again: workers come and go."""
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Gives the IP addresses of a host; OSError if there is none."""
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """Look a name up as the system does."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return sorted({str(where[0]) for *_, where in found})
+
+
+async def spread(address: str, looked_up: Resolve) -> list[str]:
+    """Return the addresses behind one: each that its name stands for, itself where that is one or none.
+
+    A worker's certificate names no IP address, so with https an address is one worker.
+    """
+    parts = urlsplit(address)
+    host, port = str(parts.hostname), int(parts.port or 80)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if parts.scheme == "http" and host != "localhost":
+            try:
+                found = await looked_up(host, port)
+            except OSError:
+                return [address]  # asking it will say why
+            if len(found) > 1:
+                return [f"http://[{ip}]:{port}" if ":" in ip else f"http://{ip}:{port}" for ip in found]
+    return [address]
 
 
 @dataclass(slots=True)
@@ -47,12 +81,15 @@ class Workers:
     ----------
     addresses
         Of workers, such as http://127.0.0.1:9470; where the stream is known beforehand it is given, else empty: the
-        worker says.
+        worker says. A name that stands for several addresses is all of them.
     token
         What each worker wants as bearer token.
+    looked_up
+        Looks names up.
     """
 
-    def __init__(self, addresses: Mapping[str, str], token: str | None) -> None:
+    def __init__(self, addresses: Mapping[str, str], token: str | None, looked_up: Resolve = resolve) -> None:
+        self._given, self._looked_up, self._next = dict(addresses), looked_up, 0.0
         self._streams = dict(addresses)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._session: aiohttp.ClientSession | None = None
@@ -68,10 +105,12 @@ class Workers:
 
     async def ask(self) -> dict[str, Answers]:
         """Ask all of them; returns answers by stream, also of streams whose workers are silent."""
-        said = await asyncio.gather(*(self._one(address) for address in self._streams))
+        await self._look_up()
+        asked = list(self._streams)
+        said = await asyncio.gather(*(self._one(address) for address in asked))
         found: dict[str, Answers] = defaultdict(Answers)
         texts: dict[str, list[str]] = defaultdict(list)
-        for address, answer in zip(list(self._streams), said, strict=True):
+        for address, answer in zip(asked, said, strict=True):
             if isinstance(answer, str):
                 found[self._streams[address]].silent[address] = answer
                 continue
@@ -85,6 +124,18 @@ class Workers:
             except ValueError as error:
                 log.warning("metrics cannot be read", stream=stream, error=str(error), error_type="payload")
         return dict(found)
+
+    async def _look_up(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        given = await asyncio.gather(*(spread(address, self._looked_up) for address in self._given))
+        known = self._streams
+        self._streams = {
+            address: known.get(address) or stream
+            for stream, several in zip(self._given.values(), given, strict=True)
+            for address in several
+        }
+        self._next = time.monotonic() + RESOLVE_SECONDS
 
     async def _one(self, address: str) -> tuple[dict[str, Any], str] | str:
         try:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dwcp_stream.collect.quantile import growth_quantile
 from dwcp_stream.streams import load_stream
 from lab.etcd.fields import FIELDS, Deriver
 from lab.etcd.happenings import WARM_UP, Happening, Happenings
@@ -15,7 +16,7 @@ from lab.etcd.kinds import FAULTS
 from lab.etcd.load import Window
 from lab.etcd.machine import Machine
 from lab.etcd.schedule import SETTLE, Event
-from lab.etcd.scrape import Scrape, growth_quantile, parse
+from lab.etcd.scrape import Scrape, parse
 
 STREAM = load_stream(Path(__file__).parents[3] / "config" / "streams" / "consensus.toml")
 PAGE = """# HELP etcd_server_is_leader Whether or not this member is a leader. 1 if is, 0 otherwise.

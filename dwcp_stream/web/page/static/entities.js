@@ -68,9 +68,14 @@ async function find() {
   const mine = ++asked;
   found = null;
   if (like) {
-    const answer = await fetch(`/api/entities/${encodeURIComponent(shown)}?like=${encodeURIComponent(like)}`);
-    if (mine !== asked || !answer.ok) return;
-    found = await answer.json();
+    try {
+      const answer = await fetch(`/api/entities/${encodeURIComponent(shown)}?like=${encodeURIComponent(like)}`);
+      const rows = answer.ok ? await answer.json() : [];
+      if (mine !== asked) return;
+      found = rows;
+    } catch {
+      return; // no connection, which the head of the page says
+    }
   }
   table.page = 0;
   later();
