@@ -143,11 +143,9 @@ def choose(
     """Return the policy within a budget that finds most trouble.
 
     Each model has a threshold of its own, never below the one that it came with. All begin where nothing is raised;
-    then
-    the one is lowered by a step that finds most more trouble, of equals the one that raises fewest more alerts, as
-    long as
-    the budget allows a step. A model whose next step raises too many stays where it is: an alert that never ends is one
-    alert, and no way to keep to a budget.
+    then the one is lowered by a step that finds most more trouble, of equals the one that raises fewest more alerts, as
+    long as the budget allows a step. A model whose next step raises too many stays where it is: an alert that never
+    ends is one alert, and no way to keep to a budget.
 
     Parameters
     ----------

@@ -89,8 +89,7 @@ def diff(before: Iterable[Raised], after: Iterable[Raised]) -> Diff:
     """Compare the alerts of two runs.
 
     An alert of an entity and model is the same in both if the two overlap in time; of several the one that begins
-    first. A
-    long alert that becomes two short ones is the same as the first, and the second appears.
+    first. A long alert that becomes two short ones is the same as the first, and the second appears.
     """
     old, new = list(before), list(after)
     waiting: defaultdict[tuple[str, str], list[Raised]] = defaultdict(list)

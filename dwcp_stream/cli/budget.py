@@ -62,11 +62,9 @@ def command(
     """Choose thresholds and min_duration of STREAM so that its history would have given at most --per-day alerts a day.
 
     Chosen on the first two thirds of the history, reported on the last third, which the choice has not seen. Beside it
-    is
-    the expected recall: of labelled trouble, else of what operators called right or missed (`feedback`), else of
-    trouble
-    that is made up and put into the history. Prints the [alert] table for the stream's definition, and what would
-    change.
+    is the expected recall: of labelled trouble, else of what operators called right or missed (`feedback`), else of
+    trouble that is made up and put into the history. Prints the [alert] table for the stream's definition, and what
+    would change.
     """
     from dwcp_stream.loading import find_stream
 

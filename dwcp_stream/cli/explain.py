@@ -60,11 +60,10 @@ def command(
     """Say why the alert ALERT_ID was raised: a fingerprint or a ce_id, or the beginning of one.
 
     Finds the alert on `dwcp.anomalies` and its telemetry in the stream's topic, runs the records through the pipeline
-    again
-    with the version that gave the score, and compares the two scores bit for bit. Shows the window, what was expected,
-    how
-    much each field contributed, and for each field the smallest change that would have kept the score below the
-    threshold, found by scoring the changed window. A picture needs matplotlib (pip install 'dwcp-stream[train]').
+    again with the version that gave the score, and compares the two scores bit for bit. Shows the window, what was
+    expected, how much each field contributed, and for each field the smallest change that would have kept the score
+    below the threshold, found by scoring the changed window. A picture needs matplotlib (pip install
+    'dwcp-stream[train]').
     """
     from dwcp_stream.loading import find_stream
 

@@ -1,8 +1,7 @@
 """The smallest change of one field that brings a score below the threshold, found by scoring the changed windows.
 
 Counterfactual explanations after S. Wachter, B. Mittelstadt, C. Russell: Counterfactual explanations without opening
-the
-black box. Harvard Journal of Law & Technology 31 (2018), with changes along one line per field: towards what was
+the black box. Harvard Journal of Law & Technology 31 (2018), with changes along one line per field: towards what was
 expected.
 """
 
@@ -35,8 +34,7 @@ class Change:
         How many of the newest rows are changed.
     needed
         Value with which the score is below the threshold, the nearest one tried; None if none is. Where several rows
-        are
-        changed, that of the newest one.
+        are changed, that of the newest one.
     score
         With that value; if there is none, the lowest score that was found.
     """
@@ -58,8 +56,7 @@ def changes(model: Model, stream: StreamDefinition, seen: Seen, threshold: float
     """Return for each field of a model the nearest change that is enough; those first that need the smallest share.
 
     The newest row alone is changed first, then twice as many rows, until the whole window. Nothing is scored but
-    windows
-    of measured values and of values between these and the usual ones.
+    windows of measured values and of values between these and the usual ones.
     """
     found = []
     for column, name in enumerate(model.fields):

@@ -55,7 +55,10 @@ class Witness:
     model
         Name of the model.
     at
-        Epoch seconds of the newest row; a verdict within half a millisecond is the one.
+        Epoch seconds of the newest row.
+    within
+        Seconds by which the row may be off, half a step: where the first samples of an entity are not known any more,
+        the rows of its grid lie elsewhere. The nearest one is taken.
     nearest
         Take the last verdict at or before `at` instead.
 
@@ -63,13 +66,17 @@ class Witness:
     ----------
     found
         The verdict in question.
+    done
+        Whether it will not be another one: it is exactly at that time, or the entity is past it.
     trail
         Those up to it, the newest last.
     """
 
-    def __init__(self, entity: str, model: str, at: float, *, nearest: bool = False) -> None:
+    def __init__(self, entity: str, model: str, at: float, within: float = ROUNDING, *, nearest: bool = False) -> None:
         self._entity, self._model, self._at, self._nearest = entity, model, at, nearest
+        self._within = max(within, ROUNDING)
         self.found: Seen | None = None
+        self.done = False
         self.trail: deque[Seen] = deque(maxlen=TRAIL)
 
     def __call__(
@@ -87,7 +94,10 @@ class Witness:
             return
         for i, entity in enumerate(entities):
             at = float(ts[i])
-            if entity != self._entity or at > self._at + ROUNDING:
+            if entity != self._entity:
+                continue
+            if at > self._at + (ROUNDING if self._nearest else self._within):
+                self.done = True
                 continue
             seen = Seen(
                 at,
@@ -98,5 +108,7 @@ class Witness:
                 None if verdicts.expected is None else verdicts.expected[i].copy(),
             )
             self.trail.append(seen)
-            if self._nearest or abs(at - self._at) <= ROUNDING:
+            off = abs(at - self._at)
+            if self._nearest or (off <= self._within and (self.found is None or off < abs(self.found.ts - self._at))):
                 self.found = seen
+            self.done = self.done or off <= ROUNDING

@@ -17,8 +17,7 @@ def guess(episodes: Sequence[Episode], streams: Mapping[str, StreamDefinition]) 
 
     Streams are sampled at different steps, so that which alert came very first is chance. Of those that began within
     `FIRST_SECONDS` the most severe is taken; of equals that of the stream whose entities have the most parts, since a
-    link
-    that is down makes its node look ill, and an ill node its cluster, more often than the other way round.
+    link that is down makes its node look ill, and an ill node its cluster, more often than the other way round.
 
     Parameters
     ----------

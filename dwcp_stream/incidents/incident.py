@@ -43,8 +43,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     `opened`, `updated`, `resolved` (no alert of it fires any more) and `reopened` say what happened; `merged`: a late
     alert showed that it is part of the incident `merged_into`, or an alert that held it together had ended earlier.
     `alerts` has the first of them, in order of their beginning, and `alert_count` how many there are. `silenced_by`
-    names
-    the silences if all alerts that fire, or in a resolved incident all, are silenced: then nobody is to be told of it.
+    names the silences if all alerts that fire, or in a resolved incident all, are silenced: then nobody is to be told
+    of it.
     """
 
     id: str

@@ -20,8 +20,7 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """From `startsAt` until `endsAt` nobody is told of alerts of the entities that match `pattern`; see `matches`.
 
     The alerts are on `dwcp.anomalies` all the same. Of several messages with one `id` the one that was said last
-    counts,
-    by `said_at`. A silence is ended early by one with the same `id` and an earlier `endsAt`.
+    counts, by `said_at`. A silence is ended early by one with the same `id` and an earlier `endsAt`.
     """
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]

@@ -26,8 +26,7 @@ class IncidentTracker:
     """Takes alerts in any order, repeated ones once, and says which incidents they make.
 
     What is found depends on the set of alerts, silences and the time only, so that whoever reads the topics again
-    finds the
-    same. An incident's id follows from its first alert; a late alert may show that two are one.
+    finds the same. An incident's id follows from its first alert; a late alert may show that two are one.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ class IncidentTracker:
     def __init__(self, streams: Mapping[str, StreamDefinition], gap: float, keep: float = math.inf) -> None:
         self._streams, self._gap, self._keep = streams, gap, keep
         self._episodes: defaultdict[str, dict[tuple[str, int], Episode]] = defaultdict(dict)
-        self._told: dict[str, Incident] = {}
+        self._told: defaultdict[str, dict[str, Incident]] = defaultdict(dict)
         self._changed: set[str] = set()
         self._newest = -math.inf
 
@@ -54,7 +53,7 @@ class IncidentTracker:
         """Take a message of `dwcp.incidents`: what was told before, by whomever. ValueError if a time of it is none."""
         for member in incident.alerts:
             self._take(_remembered(member))
-        self._told[incident.id] = incident
+        self._told[incident.cluster][incident.id] = incident
         self._changed.add(incident.cluster)
 
     def _take(self, episode: Episode) -> None:
@@ -84,24 +83,24 @@ class IncidentTracker:
         """
         known = list(silences)
         news: list[Incident] = []
-        opened = {i.cluster for i in self._told.values() if i.state == "open"}
+        opened = {name for name, own in self._told.items() if any(i.state == "open" for i in own.values())}
         for cluster in sorted(self._changed | (opened if at is not None else set())):
             news += self._news(cluster, self._of(cluster, known, at))
         self._changed.clear()
         for incident in news:
-            self._told[incident.id] = incident
+            self._told[incident.cluster][incident.id] = incident
         self._forget()
         return news
 
     def _news(self, cluster: str, current: list[Incident]) -> list[Incident]:
         news = []
         for incident in current:
-            before = self._told.get(incident.id)
+            before = self._told[cluster].get(incident.id)
             action = _action(before, incident)
             if action is not None:
                 news.append(msgspec.structs.replace(incident, action=action))
         ids = {incident.id for incident in current}
-        gone = [i for i in self._told.values() if i.cluster == cluster and i.state != "merged" and i.id not in ids]
+        gone = [i for i in self._told[cluster].values() if i.state != "merged" and i.id not in ids]
         return [*news, *(_merged(before, current) for before in gone)]
 
     def _of(self, cluster: str, silences: list[Silence], at: float | None) -> list[Incident]:
@@ -152,9 +151,12 @@ class IncidentTracker:
                         del episodes[episode.key]
             if not episodes:
                 del self._episodes[cluster]
-        over = [i.id for i in self._told.values() if _seconds(i.event_time) < before and i.state != "open"]
-        for gone in over:
-            del self._told[gone]
+        for name, own in list(self._told.items()):
+            kept = {i.id: i for i in own.values() if i.state == "open" or _seconds(i.event_time) >= before}
+            if kept:
+                self._told[name] = kept
+            else:
+                del self._told[name]
 
 
 def _action(before: Incident | None, now: Incident) -> IncidentAction | None:

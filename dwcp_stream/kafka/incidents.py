@@ -36,8 +36,7 @@ class IncidentService:
     """Takes what the topics hold, and tells what follows from it and has not been told.
 
     An incident that was told is on its topic, which is read again after a crash; what a process told that did not lead
-    any
-    more is told twice, with the same content.
+    any more is told twice, with the same content.
 
     Parameters
     ----------

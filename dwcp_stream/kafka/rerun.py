@@ -130,9 +130,9 @@ async def rerun(
     """Run an entity's records again until the verdict at a time; as few as give the score that was told.
 
     First the entity's own records of the last windows are read, then all of its own that the topic holds, then all of
-    its
-    partition, whose event time ends the life of silent entities, at last all. A model with a state remembers what was
-    before the topic begins; its score is then not the same.
+    its partition, whose event time ends the life of silent entities, at last all. A model with a state remembers what
+    was before the topic begins, and an entity's rows lie on a grid that begins with its first sample: where that has
+    left the topic, the score may not be the same.
 
     Parameters
     ----------
@@ -155,7 +155,8 @@ async def rerun(
     """
     best: Rerun | None = None
     for attempt in _attempts(stream, model, at):
-        witness = Witness(entity, model.name, at)
+        half = stream.step / 2 if isinstance(stream.step, float) else 0.0
+        witness = Witness(entity, model.name, at, half)
         run = _Run(Pipeline(stream, [model], witness=witness), stream.topic)
         key = entity.encode()
         reading = scan(settings, stream.topic, attempt.since, progress, key=key if attempt.own_partition else None)
@@ -163,9 +164,9 @@ async def rerun(
             async for record in records:
                 if not attempt.own_key or record.key == key:
                     run.take(record)
-                    if witness.found is not None:
+                    if witness.done:
                         break
-        for partition in list(run.waiting) if witness.found is None else ():
+        for partition in () if witness.done else list(run.waiting):
             run.process(partition)
         if witness.found is None:
             continue

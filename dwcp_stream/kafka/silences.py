@@ -34,8 +34,7 @@ async def follow_silences(settings: Settings, silences: Silences, known: asyncio
     ----------
     known
         Set once all are known that are there now, or the topic could not be read: an alert that nobody is told of
-        because
-        silences cannot be read is worse than one too many.
+        because silences cannot be read is worse than one too many.
     """
     while True:
         try:
