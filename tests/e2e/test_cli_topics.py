@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from dwcp_stream.kafka.catalogue import OWN
 from dwcp_stream.kafka.clients import producer_client
 from tests.integration import probe
 from tests.integration.harness import make_settings
@@ -70,7 +71,7 @@ def data(tmp_path) -> Path:
 def test_topics_are_created_once_and_listed(cli, topic_prefix) -> None:
     created = json.loads(cli("topics", "create", "--json"))
     assert f"{topic_prefix}telemetry.probe" in created["created"]
-    assert len(created["created"]) == 9
+    assert len(created["created"]) == len(OWN) + 1
     again = json.loads(cli("topics", "create", "--json"))
     assert (again["created"], sorted(again["existing"])) == ([], sorted(created["created"]))
     listed = {t["name"]: t for t in json.loads(cli("topics", "list", "--json"))["topics"]}
@@ -165,7 +166,7 @@ def test_the_embedded_broker_runs_until_term(cli) -> None:
             assert said["bootstrap_servers"].startswith("127.0.0.1:")
             address = said["bootstrap_servers"]
             created = json.loads(cli("topics", "create", "--json", DWCP_KAFKA__BOOTSTRAP_SERVERS=address))
-            assert len(created["created"]) == 9
+            assert len(created["created"]) == len(OWN) + 1
             taken = cli("broker", "--port", address.rpartition(":")[2], code=1)
             assert "something listens there already" in taken
             process.send_signal(signal.SIGTERM)

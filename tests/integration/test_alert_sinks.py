@@ -171,4 +171,4 @@ async def test_one_sink_takes_over_from_another(site: Site, tmp_path: Path) -> N
             await wait_until(lambda: {(body["entity"], body["action"]) for body in hook.bodies} == wanted, state)
             assert share(sinks[1])[-1] == [0, 1, 2, 3]
             ends = Counter(body["entity"] for body in hook.bodies if body["action"] == "resolved")
-            assert set(ends.values()) == {1}
+            assert max(ends.values()) <= 2  # told before the kill and not committed: told again
