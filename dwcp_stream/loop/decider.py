@@ -132,9 +132,6 @@ def find(known: Evidence, policy: Policy) -> tuple[Finding, str]:
         return "unknown", said
     if bounds.upper < 0:
         return "worse", f"its realised error is larger, by {-bounds.mean:.1%}"
-    if known.over > max(MULTIPLE * known.champion_over, LEAST_OVER * known.windows):
-        share, before = known.over / known.windows, known.champion_over / known.windows
-        return "unknown", f"it is over its threshold in {share:.1%} of the windows, the champion in {before:.1%}"
     if bounds.lower <= 0 or known.ratio >= 1:  # a few large errors must not hide behind many small gains
         return "unknown", "the realised errors do not tell"
     return "better", f"its realised error is smaller, by {bounds.mean:.1%}"
@@ -148,6 +145,14 @@ def _incomparable(known: Evidence, bounds: Bounds, policy: Policy) -> str:
     if known.unpaired > MOST_UNPAIRED * all_:
         return f"{known.unpaired} of {all_} buckets cannot be compared"
     return ""
+
+
+def _loud(known: Evidence) -> str:
+    """Return how often a version is over its threshold, if that is too often beside the champion."""
+    if known.over <= max(MULTIPLE * known.champion_over, LEAST_OVER * known.windows):
+        return ""
+    share, before = known.over / known.windows, known.champion_over / known.windows
+    return f"it is over its threshold in {share:.1%} of the windows, the champion in {before:.1%}"
 
 
 def _by_feedback(known: Evidence, policy: Policy) -> tuple[Finding, str]:
@@ -175,6 +180,8 @@ def _of_a_candidate(
     arms: Arms, version: int, finding: Finding, reason: str, known: Evidence, policy: Policy
 ) -> Verdict | None:
     challenging = version == arms.challenger
+    if finding == "better" and (said := _loud(known)):
+        finding, reason = "unknown", said
     if finding == "worse":
         return Verdict("dropped", version, arms.champion, reason, known.numbers())
     if finding == "better" and (

@@ -77,7 +77,10 @@ def test_without_a_share_a_better_shadow_becomes_champion_at_once():
 
 @pytest.mark.parametrize(
     ("known", "expected"),
-    [(BETTER, "rolled_back"), (WORSE, "dropped"), (NEITHER, None), (replace(NEITHER, age=LONG), "dropped")],
+    [
+        *((BETTER, "rolled_back"), (WORSE, "dropped"), (NEITHER, None), (replace(NEITHER, age=LONG), "dropped")),
+        (replace(BETTER, windows=1000, over=500), "rolled_back"),  # it has been heard before
+    ],
 )
 def test_what_becomes_of_the_champion_before(known, expected):
     arms = Arms(3, shadow=2, last_good=2)
