@@ -12,9 +12,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from jsonschema import Draft7Validator
 
 from benchmarks.loop_run import Site, live, prepare, realised
 from benchmarks.loop_series import DAY, simulated
+from dwcp_stream.asyncapi.payloads import MESSAGES
+from dwcp_stream.asyncapi.schemas import json_schemas
 from dwcp_stream.events import ModelDecision
 from dwcp_stream.forecasts import statistics
 from dwcp_stream.kafka.catalogue import catalogue
@@ -43,6 +46,18 @@ async def decisions(settings: Settings) -> list[ModelDecision]:
         if headers["ce_type"] == b"dwcp.model.decided":
             found[headers["ce_id"]] = msgspec.json.decode(record.value, type=ModelDecision)
     return list(found.values())
+
+
+async def assert_as_the_schemas_say(site: Site) -> None:
+    """What the run has left on the daemon's topics is as `topics schema` says."""
+    schemas = {name: Draft7Validator(schema) for name, schema in json_schemas([site.stream]).items()}
+    for topic in ("anomalies", "predictions", "drift", "accuracy", "models"):
+        names = {kind: message.payload.__name__ for message in MESSAGES[topic] for kind in message.types}
+        records = await read_topic(site.settings, f"{site.settings.topics.prefix}{topic}")
+        assert records, topic
+        for record in [*records[:100], *records[-100:]]:
+            name = names[dict(record.headers)["ce_type"].decode()]
+            assert not list(schemas[name].iter_errors(msgspec.json.decode(record.value))), (topic, record.value)
 
 
 async def test_from_a_change_to_a_better_champion_and_back_from_a_bad_one(kafka, tmp_path, unique) -> None:
@@ -82,6 +97,7 @@ async def test_from_a_change_to_a_better_champion_and_back_from_a_bad_one(kafka,
     moved = [(m.by, m.before, m.version) for m in read_history(site.repository.root) if m.alias == "champion"]
     assert moved[-3:] == [("trainer", 1, good), ("somebody", good, bad), ("trainer", bad, good)]
 
+    await assert_as_the_schemas_say(site)
     parts = [p for p in await realised(site.settings) if p.arm == "champion"]
     after = seconds(by_word["promoted"].event_time) + DAY / 4
     until = next(seconds(d.event_time) for d in told if d.champion == bad)
