@@ -123,7 +123,7 @@ class WebhookSink:
 
     def remind(self, alerts: Sequence[Alert], now: float) -> Message:
         """See `Sink`."""
-        raise NotImplementedError("a webhook does not forget")
+        raise RuntimeError(f"a webhook is told once: not again of {len(alerts)} alerts at {now}")
 
     def _body(self, alert: Alert) -> bytes:
         if self.webhook.template == "slack":

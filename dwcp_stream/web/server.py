@@ -10,8 +10,9 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from dwcp_stream.errors import ConfigError, ModelError
+from dwcp_stream.errors import ModelError
 from dwcp_stream.telemetry.health import Report
+from dwcp_stream.web.listening import listen
 from dwcp_stream.web.looks import EntityList, EntityLook
 
 MOST_ENTITIES = 5000
@@ -108,19 +109,7 @@ class HttpServer:
         ConfigError
             The address cannot be listened on.
         """
-        runner = web.AppRunner(self.app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self._host, self._port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise ConfigError(
-                f"cannot listen there: {error.strerror or error}",
-                where=f"{self._host}:{self._port}",
-                remedy="Choose another http.port (DWCP_HTTP__PORT), or 0 for any free one",
-            ) from error
-        self._runner = runner
-        self._port = int(runner.addresses[0][1])
+        self._runner, self._port = await listen(self.app(), self._host, self._port, "http.port")
         return self._port
 
     async def stop(self) -> None:

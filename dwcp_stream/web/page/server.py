@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
-from dwcp_stream.errors import ConfigError
+from dwcp_stream.web.listening import listen
 from dwcp_stream.web.page.access import POLICY, Guard, local_names, strict
 from dwcp_stream.web.page.hub import MOST_BROWSERS, Hub, encode
 
@@ -79,18 +79,7 @@ class PageServer:
         ConfigError
             The address cannot be listened on.
         """
-        runner = web.AppRunner(self.app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self._host, self._port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise ConfigError(
-                f"cannot listen there: {error.strerror or error}",
-                where=f"{self._host}:{self._port}",
-                remedy="Choose another page.port (DWCP_PAGE__PORT), or 0 for any free one",
-            ) from error
-        self._runner, self._port = runner, int(runner.addresses[0][1])
+        self._runner, self._port = await listen(self.app(), self._host, self._port, "page.port")
 
     async def stop(self) -> None:
         """Stop listening."""
