@@ -4,9 +4,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.made
 PYTEST := $(BIN)/python -m pytest
-# a file of tests goes to one process, which has a Kafka of its own if they need one; in order of name, as the many
-# quick ones of tests/unit then fill up what the long ones leave
-PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+# a file of tests goes to one process, which has a Kafka of its own if they need one
+PARALLEL := -n auto --dist loadfile
 
 .PHONY: help setup check test full chaos site demo bench soak fuzz audit docs jars
 

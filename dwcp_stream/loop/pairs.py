@@ -35,7 +35,8 @@ class Paired:
     differences
         Champion's error less the candidate's as a share of the usual error, shape (n,): over 0 the candidate is better.
     unpaired
-        Buckets in the time of both versions that do not count, because they did not forecast the same.
+        Buckets from the first that is paired on that do not count, because the versions did not forecast the same:
+        before it one of them may still learn to know the entities. If none is paired, all.
     first, last
         Ends of the first and the last bucket that is paired, those that only tell how large errors are among them;
         None if there is none.
@@ -174,7 +175,7 @@ class PairedErrors:
         sums = _lines(a[same], b[same], log.columns)
         found = differences(*sums)
         known = np.isfinite(found)
-        unpaired = len(ends) - len(times)
+        unpaired = int((~same[np.argmax(same) :]).sum()) if same.any() else len(ends)
         first, last = (float(times[0]), float(times[-1])) if len(times) else (None, None)
         return Paired(times[known], found[known], unpaired, first, last, _ratio(*sums[1:]))
 
