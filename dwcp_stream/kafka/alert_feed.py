@@ -4,6 +4,7 @@ Each sink has a consumer group of its own, so one that is down holds up nobody e
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -85,6 +86,8 @@ class AlertFeed(ConsumerRebalanceListener):
         self._done: dict[TopicPartition, int] = {}
         self._new = False
         self._interrupt = asyncio.Event()
+        self._delivering = asyncio.Lock()
+        self._leaving = False  # partitions are about to go: what is delivered from now on could not be committed
         self._consumer: AIOKafkaConsumer | None = None
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -137,8 +140,9 @@ class AlertFeed(ConsumerRebalanceListener):
         if not stop.is_set():
             self._interrupt.clear()
         for tp, records in batches.items():
-            if tp not in consumer.assignment() or not await self._take(consumer, tp, records):
-                return  # what was taken away is read again by whoever has it now, from what is committed
+            async with self._delivering:
+                if self._leaving or tp not in consumer.assignment() or not await self._take(consumer, tp, records):
+                    return  # what was taken away is read again by whoever has it now, from what is committed
         await self._commit()
         mine = [tp for tp in consumer.assignment() if tp.partition in self._ledgers]
         lag = sum(max(0, (consumer.highwater(tp) or 0) - self._done.get(tp, 0)) for tp in mine)
@@ -210,15 +214,19 @@ class AlertFeed(ConsumerRebalanceListener):
             log.warning("not committed; some alerts may be sent again", sink=self.reader.name, reason=str(error))
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Stop a delivery that waits, and commit what was delivered."""
+        """Stop a delivery that waits, and commit what was delivered; a request under way has some time to end."""
         del revoked
+        self._leaving = True
         self._interrupt.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.kafka.session_timeout / 2), self._delivering:
+                pass
         await self._commit()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Note that what fires has to be read back."""
         del assigned
-        self._new = True
+        self._new, self._leaving = True, False
 
 
 def _alert(record: ConsumerRecord) -> Alert | None:

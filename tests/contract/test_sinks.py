@@ -38,7 +38,7 @@ def settings_for(kind: str, url: str) -> SinkSettings:
         more = {"routing_key": KEY} if kind == "pagerduty" else {}
         webhook = {"name": kind, "url": f"{url}/T0/secret-path", "template": kind, "headers": {"Authorization": SECRET}}
         given = {"webhooks": [{**webhook, **more}]}
-    return SinkSettings(**given, timeout_seconds=0.2)
+    return SinkSettings(**given, timeout_seconds=1.0)  # a busy machine needs some of it
 
 
 class Bench:
@@ -97,7 +97,7 @@ async def test_what_fails_is_tried_again_until_it_is_taken(bench, answer):
     bench.receiver.answers = [answer, answer]
     assert await bench.tell(alert()) == 1
     assert bench.heard() == ["firing"] * 3
-    assert bench.count("dwcp_sink_retries_total") >= 2  # more where the machine is too busy to answer in time
+    assert bench.count("dwcp_sink_retries_total") == 2
     assert bench.count("dwcp_sink_sent_total") == 1
     assert bench.count("dwcp_sink_up") == 1
 
