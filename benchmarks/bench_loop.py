@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.loop_plot import draw
 from benchmarks.loop_run import PARTITIONS, Site, live, prepare, realised
-from benchmarks.loop_series import DAY, Series, round_trips, simulated, traffic
+from benchmarks.loop_series import DAY, Series, one_path, round_trips, simulated, traffic
 from benchmarks.support import machine, options_of, run_benchmark, say, table
 from dwcp_stream.backtest import backtest, read_records
 from dwcp_stream.events import Accuracy
@@ -143,7 +143,7 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[Series, bool]]:
     if options.data is None:
         yield simulated(20.0), False
         return
-    for name, make in (("traffic", traffic), ("rtt", round_trips)):
+    for name, make in (("traffic", traffic), ("path", one_path), ("rtt", round_trips)):
         if not options.only or name in options.only:
             yield make(options.data), name == "traffic"
 
@@ -180,7 +180,7 @@ def text(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = options_of(__doc__)
     parser.add_argument("--data", type=Path, help="folder of the data sets")
-    parser.add_argument("--only", action="append", choices=["traffic", "rtt"], help="only this series")
+    parser.add_argument("--only", action="append", choices=["traffic", "path", "rtt"], help="only this series")
     parser.add_argument("--plot", type=Path, help="folder for the pictures")
     configure_logging(LogSettings(level="error"))
     run_benchmark(parser, measure, text)

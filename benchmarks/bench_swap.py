@@ -37,17 +37,18 @@ from dwcp_stream.telemetry.logs import configure_logging
 from tests.kafka.broker import RealKafka
 from tests.model_graphs import publish_twice
 from topologies.app import StreamApp
+from topologies.tidy import collect_seldom, one_heap
 from topologies.worker import create_worker, started
 
-MODEL, DEADLINE = "consensus-kinds", 120.0
+MODEL, DEADLINE, SAY_SECONDS = "consensus-kinds", 120.0, 10.0
 METHOD = (
-    "A worker of the built-in stream `consensus` with its model, in the process of the benchmark, reads a full topic\n"
-    "of 4 partitions from one Apache Kafka on this machine. By turns, the champion moves to the other of two equal\n"
-    "versions until all partitions have swapped, and then nothing happens for as long. A gap is the time between the\n"
-    "ends of two chunks. The pause of a turn is its longest gap less the median gap of all turns without a swap; so\n"
-    "the pause without a swap is what chunks of uneven length do by themselves. Waited: time for which a chunk stood\n"
-    "at the offset of an activation that was not confirmed yet. Memory: resident, after a quarter of the swaps and\n"
-    "after all."
+    "A worker of the built-in stream `consensus` with its model, in the process of the benchmark and with the memory\n"
+    "settings of `dwcp-stream worker`, reads a full topic of 4 partitions from one Apache Kafka on this machine. By\n"
+    "turns, the champion moves to the other of two equal versions until all partitions have swapped, and then nothing\n"
+    "happens for as long (of many swaps, after some of them). A gap is the time between the ends of two chunks. The\n"
+    "pause of a turn is its longest gap less the median gap of all turns without a swap; so the pause without a swap\n"
+    "is what chunks of uneven length do by themselves. Waited: time for which a chunk stood at the offset of an\n"
+    "activation that was not confirmed yet. Memory: resident, after a quarter of the swaps and after all."
 )
 
 
@@ -117,20 +118,31 @@ async def turns(app: StreamApp, seen: Seen, repository: ModelRepository, options
     async def turn(kind: str, wait: Callable[[], Awaitable[None]]) -> float:
         begun = time.perf_counter()
         await wait()
-        stretches[kind].append((begun, time.perf_counter()))
-        if running_out():
-            raise BenchmarkError(f"{options.samples} samples are too few for {options.swaps} swaps: raise --samples")
+        if not running_out():  # what is left is no full load
+            stretches[kind].append((begun, time.perf_counter()))
         return time.perf_counter() - begun
 
+    said, every = time.monotonic(), max(1, options.swaps // options.quiet)
     for number in range(options.swaps):
+        if time.monotonic() - said > SAY_SECONDS:
+            said = time.monotonic()
+            say(f"{number} of {options.swaps} swaps")
         wanted = seen.swaps + partitions
         await asyncio.to_thread(repository.set_alias, MODEL, "champion", 2 - number % 2)
         spent = await turn(
             "swap", lambda wanted=wanted: until(lambda: seen.swaps >= wanted or running_out(), "swapped")
         )
-        await turn("none", lambda spent=spent: asyncio.sleep(spent))
-        if number + 1 in (max(1, options.swaps // 4), options.swaps):
+        if number % every == 0:
+            await turn("none", lambda spent=spent: asyncio.sleep(spent))
+        if number == options.swaps // 4:
             memory.append(resident())
+            await asyncio.sleep(0.1)  # the pause of looking belongs to no turn
+        if running_out():
+            say(f"{options.samples} samples were too few for {options.swaps} swaps; --samples says how many there are")
+            break
+    memory.append(resident())
+    if not stretches["swap"] or not stretches["none"] or len(memory) == 1:
+        raise BenchmarkError(f"{options.samples} samples are too few for {options.swaps} swaps: raise --samples")
     gaps = {kind: [g for stretch in of for g in seen.gaps(*stretch)] for kind, of in stretches.items()}
     usual = median(gaps["none"])
     pauses = {kind: [max(0.0, max(seen.gaps(*s)) - usual) for s in of] for kind, of in stretches.items()}
@@ -166,8 +178,10 @@ async def run(bootstrap: str, directory: Path, options: argparse.Namespace) -> d
     await fill(settings, stream.topic, options.samples, options.entities)
     async with admin_client(settings) as admin:
         await create_topics(admin, catalogue(settings.topics.prefix, 4, 1))
+    one_heap()
     seen, app = Seen(), await create_worker(settings, stream, 0)
     seen.watch(app)
+    collect_seldom()
     async with started(app):
         warm = (stream.window + 1) * options.entities
         await until(lambda: seen.samples > warm, "filled its windows")
@@ -212,6 +226,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1_800_000, help="samples in the topic; must outlast the swaps")
     parser.add_argument("--entities", type=int, default=400, help="entities")
     parser.add_argument("--swaps", type=int, default=20, help="swaps of all partitions")
+    parser.add_argument("--quiet", type=int, default=50, help="turns without a swap, spread over the swaps, at most")
     parser.add_argument("--chunk", type=int, default=500, help="most records of a chunk")
     configure_logging(LogSettings(level="warning"))
     run_benchmark(parser, measure, text)

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 DAY = 86_400.0
+ROUND_TRIPS_BEGIN = 1_480_000_000.0 // DAY * DAY
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,29 @@ def traffic(data: Path, *, days: float = 51.0) -> Series:
 
 def round_trips(data: Path) -> Series:
     """Round-trip times of 25 long paths, one in four minutes (Shao et al. 2017), as they are; all begin at one time."""
+    return _paths("rtt", _traces(data), 5)
+
+
+def one_path(data: Path, probe: int = 11119) -> Series:
+    """One of these paths alone, whose behaviour changes by itself once the first version has been trained.
+
+    Chosen for that: see docs/performance.md for what training again is worth on each of the others.
+    """
+    return _paths("path", _traces(data).filter(pl.col("entity") == str(probe)), 5)
+
+
+def _traces(data: Path) -> pl.DataFrame:
     table = pl.read_csv(data / "ripe_rtt" / "ripe_rtt.csv.gz")
     ts = pl.col("timestamp").str.to_datetime().dt.epoch("s").cast(pl.Float64)
-    begin = 1_480_000_000.0 // DAY * DAY
-    rows = table.select(
-        ts=ts - ts.min().over("probe") + begin, entity=pl.col("probe").cast(pl.String), rtt_ms=pl.col("rtt_ms")
+    return table.select(
+        ts=ts - ts.min().over("probe") + ROUND_TRIPS_BEGIN,
+        entity=pl.col("probe").cast(pl.String),
+        rtt_ms=pl.col("rtt_ms"),
     ).drop_nulls().sort("ts", "entity")  # fmt: skip
-    return Series("rtt", "rtt_ms", 240.0, (1, 6, 12), rows, begin + 5 * DAY, ())
+
+
+def _paths(name: str, rows: pl.DataFrame, days: float) -> Series:
+    return Series(name, "rtt_ms", 240.0, (1, 6, 12), rows, ROUND_TRIPS_BEGIN + days * DAY, ())
 
 
 def simulated(days: float = 12.0, seed: int = 0) -> Series:

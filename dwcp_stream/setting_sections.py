@@ -194,9 +194,13 @@ class TrainerSettings(Section):
     """
 
     interval_hours: float = Field(default=24.0, ge=0, description="From one training to the next; 0: not by schedule.")
-    on_drift: bool = Field(default=True, description="Whether a model that has drifted is trained again.")
+    on_drift: bool = Field(
+        default=True,
+        description="Whether a model is trained again that has drifted, or whose forecasts were no better than the"
+        " last value for a day.",
+    )
     collect_hours: float = Field(
-        default=6.0, ge=0, description="How long telemetry is collected after a drift before training on it."
+        default=24.0, ge=0, description="How long telemetry is collected after that before training on it."
     )
     history_hours: float = Field(default=168.0, gt=0, description="How much telemetry a training is given at most.")
     source: Literal["kafka", "archive"] = Field(
@@ -212,13 +216,13 @@ class TrainerSettings(Section):
         default=36,
         ge=1,
         description="Buckets of realised errors that are taken together, longer than errors stay alike; nothing is"
-        " decided before there are 24 such blocks.",
+        " decided before there are 24 such blocks, and no candidate becomes champion before there are 40.",
     )
     challenge_hours: float = Field(
         default=1.0, ge=0, description="How long a challenger serves its share before it can become champion."
     )
     max_age_hours: float = Field(
-        default=168.0, gt=0, description="A version about which nothing can be said after so long is dropped."
+        default=240.0, gt=0, description="A version about which nothing can be said after so long is dropped."
     )
     alpha: float = Field(
         default=0.05, gt=0, lt=1, description="How likely a version that is no better may ever be promoted."

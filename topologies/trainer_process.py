@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import get_args
 
 import polars as pl
 from aiokafka import ConsumerRecord
@@ -26,7 +27,7 @@ from dwcp_stream.kafka.leadership import Leadership, leadership
 from dwcp_stream.kafka.outputs import KafkaOutputs
 from dwcp_stream.keys import public_keys
 from dwcp_stream.loading import open_repository
-from dwcp_stream.loop.due import Reason
+from dwcp_stream.loop.due import Change, Reason
 from dwcp_stream.loop.intake import Intake
 from dwcp_stream.loop.knowledge import Knowledge
 from dwcp_stream.loop.policy import Policy
@@ -193,7 +194,7 @@ async def trainer_process(
     async def train(
         stream: StreamDefinition, binding: ModelBinding, since: float, until: float, reason: Reason
     ) -> Retrained:
-        return await train_on_recent(settings, stream, binding, since, until, unjudged=reason != "drift")
+        return await train_on_recent(settings, stream, binding, since, until, unjudged=reason not in get_args(Change))
 
     metrics = Metrics(CollectorRegistry())
 

@@ -20,6 +20,10 @@ MOST_UNPAIRED = 0.1
 MULTIPLE, LEAST_OVER = 3.0, 0.01
 """A version that is over its threshold in more than three times the champion's windows, and in more than one of a
 hundred, is not better, whatever its forecasts: it would alert all the time."""
+PROMOTABLE = BLOCKS * 5 // 3
+"""Blocks of errors before a candidate may become champion: five days of the shortest. A version can look
+better for three days because the days on which it is far worse have not come; to bring back the champion of before, or
+to drop a candidate, needs no such patience."""
 PROMISING = BLOCKS // 3
 """Blocks of errors after which a shadow may serve a share, if it seems to be better."""
 
@@ -184,8 +188,11 @@ def _of_a_candidate(
         finding, reason = "unknown", said
     if finding == "worse":
         return Verdict("dropped", version, arms.champion, reason, known.numbers())
-    if finding == "better" and (
-        not policy.share or (challenging and known.served is not None and known.served >= policy.challenge)
+    ripe = known.bounds is None or known.paired >= policy.block * PROMOTABLE
+    if (
+        finding == "better"
+        and ripe
+        and (not policy.share or (challenging and known.served is not None and known.served >= policy.challenge))
     ):
         return Verdict("promoted", version, version, reason, known.numbers())
     if not challenging and policy.share and arms.challenger is None and _promising(finding, known):

@@ -5,7 +5,9 @@ from typing import Literal
 
 from dwcp_stream.loop.policy import Policy
 
-Reason = Literal["command", "drift", "schedule"]
+Change = Literal["drift", "skill"]
+"""What may tell that a model is no longer the right one: a drift state, or that its forecasts are worth nothing."""
+Reason = Literal["command", "schedule"] | Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +20,8 @@ class Trainings:
         Of the last attempt, or since when the model is known where there was none; None: not at all.
     accepted
         Of the last one that gave a candidate, None if there was none.
-    drifted
-        When its champion was last found to have drifted, None if it was not.
+    changed, change
+        When its champion was last found to have drifted, or to have lost its skill, None if it was not; and which.
     attempts
         Attempts since then.
     commanded
@@ -28,23 +30,24 @@ class Trainings:
 
     last: float | None = None
     accepted: float | None = None
-    drifted: float | None = None
+    changed: float | None = None
+    change: Change = "drift"
     attempts: int = 0
     commanded: bool = False
 
 
 def due(now: float, trainings: Trainings, policy: Policy) -> tuple[Reason, float | None] | None:
-    """Return why a model is to be trained now, and the time of the drift if that is why; None if it is not.
+    """Return why a model is to be trained now, and the time of the change if that is why; None if it is not.
 
-    After a drift telemetry is collected first. If what it gave is not good enough, the next attempt waits twice as
+    After a change telemetry is collected first. If what it gave is not good enough, the next attempt waits twice as
     long, until there is a candidate; what becomes of that is another matter.
     """
     if trainings.commanded:
         return "command", None
-    drifted = trainings.drifted
-    if policy.on_drift and drifted is not None and (trainings.accepted is None or trainings.accepted < drifted):
-        if now - drifted >= policy.collect * 2**trainings.attempts:
-            return "drift", drifted
+    changed = trainings.changed
+    if policy.on_drift and changed is not None and (trainings.accepted is None or trainings.accepted < changed):
+        if now - changed >= policy.collect * 2**trainings.attempts:
+            return trainings.change, changed
         return None  # a training by schedule would learn from what is over
     if policy.interval and trainings.last is not None and now - trainings.last >= policy.interval:
         return "schedule", None

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dwcp_stream.events import Accuracy, Alert, ArmScores, Drift, ModelDecision
 from dwcp_stream.loop.decider import Arms, Evidence
-from dwcp_stream.loop.due import Trainings
+from dwcp_stream.loop.due import Change, Trainings
 from dwcp_stream.loop.pairs import PairedErrors
 from dwcp_stream.loop.policy import Policy
 from dwcp_stream.loop.sequential import judge
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
 
 BEGUN = frozenset({"shadowed", "challenged"})
 TRAINED = frozenset({"trained", "rejected", "failed"})
+ALERTS_KEPT = 30 * 86_400.0
+"""Seconds for which alerts and what was said of them are kept: as long as their topic keeps them by default."""
 
 
 def seconds(text: str) -> float:
@@ -57,7 +57,7 @@ class Knowledge:
     def __init__(self, longest: float, keys: "Mapping[str, Ed25519PublicKey] | None" = None) -> None:
         self._longest = longest
         self.pairs = PairedErrors(longest)
-        self.alerts, self.arms = AlertLedger(keys), ArmLedger(longest)
+        self.alerts, self.arms = AlertLedger(keys, ALERTS_KEPT), ArmLedger(longest)
         self._models: dict[tuple[str, str], _Model] = defaultdict(_Model)
         self._spans: dict[str, tuple[float, float]] = {}
         self._seen: set[str] = set()
@@ -133,15 +133,22 @@ class Knowledge:
             When its champion was trained, epoch seconds: tells where no decision does.
         """
         known, now = self._models[stream, model], self.now(stream)
-        drifted = known.drifted.get(champion)
+        found: list[tuple[float, Change]] = []
+        if (drifted := known.drifted.get(champion)) is not None:
+            found.append((drifted, "drift"))
+        if (lost := self.pairs.lost(stream, model, champion)) is not None:
+            found.append((lost, "skill"))
+        latest: tuple[float | None, Change] = max(found) if found else (None, "drift")
+        changed, change = latest
         last = max((at for at, _ in known.trainings), default=None)
         if last is None and now is not None:
             last = trained_at if trained_at is not None and trained_at <= now else self._spans[stream][0]
         return Trainings(
             last=last,
             accepted=max((at for at, word in known.trainings if word == "trained"), default=None),
-            drifted=drifted,
-            attempts=sum(drifted is not None and at >= drifted for at, _ in known.trainings),
+            changed=changed,
+            change=change,
+            attempts=sum(changed is not None and at >= changed for at, _ in known.trainings),
             commanded=self.commanded(stream, model) is not None,
         )
 
@@ -195,7 +202,7 @@ class Knowledge:
         return sums["n"], sums["both"] + sums["only_champion"], sums["both"] + sums["only_arm"]
 
     def _judged(self, stream: str, model: str, *versions: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        rows = {(row["stream"], row["model"], row["version"]): row for row in self.alerts.over(np.inf)}
+        rows = {(row["stream"], row["model"], row["version"]): row for row in self.alerts.over(ALERTS_KEPT)}
         found = [rows.get((stream, model, version), {"true": 0, "false": 0}) for version in versions]
         (mine, theirs) = ((row["true"], row["true"] + row["false"]) for row in found)
         return mine, theirs

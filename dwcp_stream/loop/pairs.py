@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dwcp_stream.events import Accuracy
+from dwcp_stream.loop.skill import WINDOW, lost
 
 SETTLE = 600.0
 """Seconds of event time that a bucket has to be over before it counts."""
@@ -19,6 +20,10 @@ LIMIT = 1.0
 """What a horizon and target of one bucket may count at most, as a share of the usual error."""
 WARM_UP = 12
 """Paired buckets of a horizon and target that only tell how large errors are: an hour."""
+
+SUMS = 4
+"""Kept of each cell of a bucket: realised forecasts, their absolute errors together, and of those that have a last
+value beside them the errors of the forecasts and of repeating it."""
 
 F64 = NDArray[np.float64]
 Cell = tuple[int, str, int]
@@ -55,7 +60,7 @@ class Paired:
 
 @dataclass(slots=True)
 class _Log:
-    """What is kept of one model: columns are its cells, and a bucket is `n` and `abs_error` of each, shape (2, k)."""
+    """What is kept of one model: columns are its cells, and a bucket is what `SUMS` says of each, shape (4, k)."""
 
     columns: dict[Cell, int] = field(default_factory=dict)
     buckets: dict[int, dict[float, F64]] = field(default_factory=lambda: defaultdict(dict))
@@ -69,7 +74,7 @@ class _Log:
         sums = buckets.get(end)
         if sums is None or sums.shape[1] <= column:
             sums = buckets[end] = _widened(sums, len(self.columns))
-        sums[:, column] += part.n, part.abs_error
+        sums[:, column] += part.n, part.abs_error, part.paired_abs_error, part.persistence_abs_error
 
     def forget(self, until: float) -> None:
         for end in [end for end in self.ids if end <= until]:
@@ -99,7 +104,7 @@ class PairedErrors:
 
     Notes
     -----
-    Memory: 16 bytes for each bucket, version and cell, and about 100 for each message's id.
+    Memory: 32 bytes for each bucket, version and cell, and about 100 for each message's id.
     """
 
     def __init__(self, longest: float, settle: float = SETTLE) -> None:
@@ -118,8 +123,9 @@ class PairedErrors:
         """
         if not event_id:
             raise ValueError("a part of a bucket without its id may be a repeat")
-        if part.n < 0 or not 0 <= part.abs_error < LARGEST:
-            raise ValueError(f"{part.n} errors of {part.abs_error} together are no errors")
+        errors = part.abs_error, part.paired_abs_error, part.persistence_abs_error
+        if part.n < 0 or not all(0 <= error < LARGEST for error in errors):
+            raise ValueError(f"{part.n} errors of {errors} together are no errors")
         end = datetime.fromisoformat(part.bucket_end).timestamp()
         log = self._logs[part.stream, part.model]
         first, last = log.spans.get(part.version, (end, end))
@@ -147,6 +153,20 @@ class PairedErrors:
         log = self._logs.get((stream, model))
         return dict(log.spans) if log else {}
 
+    def lost(self, stream: str, model: str, version: int) -> float | None:
+        """Return since when a version's forecasts have had no skill, epoch seconds; see `skill.lost`.
+
+        What was lost before the oldest bucket that is kept was lost when the version was first seen.
+        """
+        log = self._logs.get((stream, model), _Log())
+        buckets, settled = log.buckets.get(version, {}), self._newest.get(stream, -math.inf) - self._settle
+        ends = sorted(end for end in buckets if end <= settled)
+        sums = _stacked(buckets, ends, len(log.columns))
+        where = _by_line(log.columns)
+        since = lost(np.array(ends), sums[:, 2] @ where, sums[:, 3] @ where)
+        first = log.spans[version][0] if ends else 0.0
+        return first if since is not None and first < ends[0] and since - ends[0] <= WINDOW + self._settle else since
+
     def series(self, stream: str, model: str, champion: int, candidate: int, since: float = -math.inf) -> Paired:
         """Return the paired differences of two versions over what is kept and settled, of buckets after `since`.
 
@@ -172,7 +192,8 @@ class PairedErrors:
         a, b = (_stacked(buckets, ends, len(log.columns)) for buckets in (mine, theirs))
         same = (a[:, 0] == b[:, 0]).all(axis=1) & (a[:, 0] > 0).any(axis=1)
         times = np.array(ends, np.float64)[same]
-        sums = _lines(a[same], b[same], log.columns)
+        where = _by_line(log.columns)
+        sums = a[same, 0] @ where, a[same, 1] @ where, b[same, 1] @ where
         found = differences(*sums)
         known = np.isfinite(found)
         unpaired = int((~same[np.argmax(same) :]).sum()) if same.any() else len(ends)
@@ -181,24 +202,24 @@ class PairedErrors:
 
 
 def _widened(sums: F64 | None, columns: int) -> F64:
-    wide = np.zeros((2, columns))
+    wide = np.zeros((SUMS, columns))
     if sums is not None:
         wide[:, : sums.shape[1]] = sums
     return wide
 
 
 def _stacked(buckets: dict[float, F64], ends: list[float], columns: int) -> F64:
-    """Return the buckets one after the other, zeros where there is none, shape (len(ends), 2, columns)."""
-    return np.stack([_widened(buckets.get(end), columns) for end in ends]) if ends else np.empty((0, 2, columns))
+    """Return the buckets one after the other, zeros where there is none, shape (len(ends), 4, columns)."""
+    return np.stack([_widened(buckets.get(end), columns) for end in ends]) if ends else np.empty((0, SUMS, columns))
 
 
-def _lines(a: F64, b: F64, columns: dict[Cell, int]) -> tuple[F64, F64, F64]:
-    """Return `n` and both sums of errors by horizon and target, partitions added up, each shape (t, lines)."""
+def _by_line(columns: dict[Cell, int]) -> F64:
+    """Return which cells belong to which horizon and target, whatever the partition, shape (columns, lines)."""
     lines = sorted({cell[:2] for cell in columns})
     where = np.zeros((len(columns), len(lines)))
     for cell, column in columns.items():
         where[column, lines.index(cell[:2])] = 1.0
-    return a[:, 0] @ where, a[:, 1] @ where, b[:, 1] @ where
+    return where
 
 
 def differences(n: F64, mine: F64, theirs: F64) -> F64:

@@ -12,9 +12,10 @@ class Policy:
     interval
         From one training to the next; 0: none by schedule.
     on_drift
-        Whether a model that has drifted is trained again.
+        Whether a model that has drifted, or whose forecasts are no better than the last value any more, is trained
+        again.
     collect
-        How long telemetry is collected after a drift was found before training: of what has changed there must be
+        How long telemetry is collected after that was found before training: of what has changed there must be
         something to learn from.
     share
         Percentage of entities that a challenger serves; 0: a shadow that is better becomes champion at once.
@@ -30,9 +31,9 @@ class Policy:
 
     interval: float = 86_400.0
     on_drift: bool = True
-    collect: float = 21_600.0
+    collect: float = 86_400.0
     share: int = 10
     block: int = 36
     challenge: float = 3_600.0
-    max_age: float = 604_800.0
+    max_age: float = 864_000.0
     alpha: float = 0.05

@@ -19,6 +19,7 @@ from dwcp_stream.loop.decider import Arms, Verdict, decide
 from dwcp_stream.loop.due import Reason, due
 from dwcp_stream.loop.knowledge import Knowledge
 from dwcp_stream.loop.policy import Policy
+from dwcp_stream.loop.skill import WINDOW
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.registry.payload import build_decision
 from dwcp_stream.registry.promotion import promote, rollback, shadow, split
@@ -235,13 +236,14 @@ class Trainer:
         trainings = self.knowledge.trainings(stream.name, binding.name, arms.champion, trained_at)
         why = due(now, trainings, self.policy)
         if why is not None:
-            reason, drifted = why
+            reason, changed = why
             begun = [self.knowledge.began(stream.name, binding.name, v, arms.champion) for v in arms.beside]
             if begun and reason == "schedule":
                 return  # first it has to be known which of those that run is better
-            if reason == "drift" and any(at is not None and drifted is not None and at >= drifted for at in begun):
+            if changed is not None and any(at is not None and at >= changed for at in begun):
                 return
-            since = max(now - self.history, drifted or 0.0)
+            begin = 0.0 if changed is None else changed - WINDOW if reason == "skill" else changed
+            since = max(now - self.history, begin)
             self._training = asyncio.create_task(self._run_training(stream, binding, arms, reason, since, now))
 
     async def _run_training(

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import nan
+from math import inf, nan
 from typing import Any
 
 import msgspec
@@ -14,6 +14,9 @@ from dwcp_stream.control import Flaw, Headers, signer
 from dwcp_stream.events import Alert
 from dwcp_stream.realised.feedback import Feedback, milliseconds
 from dwcp_stream.wilson import wilson
+
+TIDIES = 8
+"""How often, in the time for which alerts are kept, older ones are looked for."""
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class AlertLedger:
     ----------
     keys
         Public keys by name: a judgement that none of them has signed does not count. None: every judgement counts.
+    longest
+        Seconds for which alerts and judgements are kept, before the newest alert of their stream; forever unless told.
 
     Attributes
     ----------
@@ -43,9 +48,10 @@ class AlertLedger:
         How many judgements do not count, by why: `unsigned`, `unknown_key`, `bad_signature`.
     """
 
-    def __init__(self, keys: Mapping[str, Ed25519PublicKey] | None = None) -> None:
+    def __init__(self, keys: Mapping[str, Ed25519PublicKey] | None = None, longest: float = inf) -> None:
         self.refused: Counter[str] = Counter()
-        self._keys = dict(keys or {})
+        self._keys, self._longest = dict(keys or {}), longest
+        self._tidied: dict[str, float] = {}
         self._episodes: dict[tuple[str | int, ...], _Episode] = {}
         self._said: dict[tuple[str | int, ...], Feedback] = {}
 
@@ -55,6 +61,8 @@ class AlertLedger:
         key = alert.fingerprint, milliseconds(begin)
         if alert.action == "firing" or key not in self._episodes:
             self._episodes[key] = _Episode(alert.stream, alert.model, alert.model_version, begin.timestamp())
+        if begin.timestamp() - self._tidied.setdefault(alert.stream, begin.timestamp()) > self._longest / TIDIES:
+            self._tidy(alert.stream, begin.timestamp())
 
     def judgement(self, value: bytes, headers: Headers) -> None:
         """Take a record of `dwcp.feedback` as it came; nothing of it is parsed before its signature holds.
@@ -76,6 +84,12 @@ class AlertLedger:
         before = self._said.get(feedback.about)
         if before is None or before.said_at <= feedback.said_at:
             self._said[feedback.about] = feedback
+
+    def _tidy(self, stream: str, newest: float) -> None:
+        """Forget what is older than may be asked for."""
+        oldest, self._tidied[stream] = newest - self._longest, newest
+        self._episodes = {k: e for k, e in self._episodes.items() if e.stream != stream or e.starts > oldest}
+        self._said = {k: s for k, s in self._said.items() if s.stream != stream or s.starts_at.timestamp() > oldest}
 
     def over(self, seconds: float) -> list[dict[str, Any]]:
         """Return a row for each stream, model and version, of the alerts of the newest `seconds` of the stream.

@@ -11,21 +11,23 @@ from scipy.signal import lfilter
 from scipy.stats import ttest_1samp
 
 from dwcp_stream.loop import judge
+from dwcp_stream.loop.decider import PROMOTABLE
 from lab.evaluations import decision_errors, decisions
 
 
 def test_looks_between_full_blocks_would_find_nothing_else():
-    series = np.random.default_rng(0).normal(0.02, 0.2, (4, 2000))
-    side, when = decisions.sequential(series)
-    for run, values in enumerate(series):
-        first = next((n for n in range(1, 2001) if judge(values[:n]).lower > 0), 0)
-        assert (side[run], when[run]) == (int(first > 0), first)
-    assert (side == 1).any()
+    better = np.random.default_rng(0).normal(0.02, 0.2, (4, 2000))
+    for series, sign, begin in ((better, 1, decisions.BLOCK * PROMOTABLE), (-better, -1, 1)):
+        side, when = decisions.sequential(series)
+        for run, values in enumerate(series):
+            first = next((n for n in range(begin, 2001) if judge(sign * values[:n]).lower > 0), 0)
+            assert (side[run], when[run]) == (sign * int(first > 0), first)
+        assert (side == sign).any()
 
 
 def test_the_observed_mae_can_veto():
-    series = np.full((2, 1000), 0.1)
-    side, _ = decisions.sequential(series, np.array([[0.9] * 1000, [1.1] * 1000]))
+    series = np.full((2, 1500), 0.1)
+    side, _ = decisions.sequential(series, np.array([[0.9] * 1500, [1.1] * 1500]))
     assert side.tolist() == [1, 0]
 
 

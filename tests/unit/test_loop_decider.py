@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from dwcp_stream.loop.decider import Arms, Evidence, Verdict, decide
+from dwcp_stream.loop.decider import PROMOTABLE, Arms, Evidence, Verdict, decide
 from dwcp_stream.loop.due import Trainings, due
 from dwcp_stream.loop.policy import Policy
 from dwcp_stream.loop.precision import interval
@@ -23,8 +23,8 @@ LONG = POLICY.max_age + 1.0
 
 def errors(lower: float, upper: float, *, age: float = 1e5, served: float | None = None, **more) -> Evidence:
     blocks = more.pop("blocks", BLOCKS)
-    bounds = Bounds(lower, upper, (lower + upper) / 2 if lower > -inf else more.pop("mean", 0.0), 1000, 500.0, blocks)
-    return Evidence(age, served, bounds, more.pop("ratio", 0.9), 1000, **more)
+    bounds = Bounds(lower, upper, (lower + upper) / 2 if lower > -inf else more.pop("mean", 0.0), 1500, 500.0, blocks)
+    return Evidence(age, served, bounds, more.pop("ratio", 0.9), more.pop("paired", 1500), **more)
 
 
 BETTER, WORSE, NEITHER = errors(0.01, 0.2), errors(-0.2, -0.01), errors(-0.1, 0.08)
@@ -70,6 +70,17 @@ def test_what_becomes_of_a_candidate(arms, known, expected):
     assert word(arms, known) == expected
 
 
+def test_a_candidate_needs_longer_to_become_champion_than_to_be_dropped_or_a_champion_to_be_taken_back():
+    early = {"paired": POLICY.block * PROMOTABLE - 1, "served": 3600.0}
+    assert word(CHALLENGER, replace(BETTER, **early)) is None
+    assert word(CHALLENGER, replace(BETTER, **early, age=LONG)) is None, "it is not dropped for what it waits for"
+    assert word(CHALLENGER, replace(BETTER, paired=POLICY.block * PROMOTABLE, served=3600.0)) == "promoted"
+    assert word(CHALLENGER, replace(WORSE, **early)) == "dropped"
+    assert word(SHADOW, replace(BETTER, **early)) == "challenged"
+    assert word(SHADOW, replace(BETTER, **early), Policy(share=0)) is None
+    assert word(Arms(3, shadow=2, last_good=2), replace(BETTER, **early)) == "rolled_back"
+
+
 def test_without_a_share_a_better_shadow_becomes_champion_at_once():
     assert word(SHADOW, BETTER, Policy(share=0)) == "promoted"
     assert word(SHADOW, NEITHER, Policy(share=0)) is None
@@ -101,7 +112,7 @@ def test_a_decision_says_its_numbers():
         "mean": -0.105,
         "lower": -0.2,
         "upper": -0.01,
-        "n": 1000,
+        "n": 1500,
         "unpaired": 0,
         "ratio": 0.9,
     }
@@ -166,20 +177,21 @@ NOW, HOUR = 1e9, 3600.0
         (Trainings(last=NOW - 23 * HOUR), None),
         (Trainings(last=NOW - 24 * HOUR), ("schedule", None)),
         (Trainings(last=NOW, commanded=True), ("command", None)),
-        (Trainings(last=NOW - 7 * HOUR, drifted=NOW - 6 * HOUR), ("drift", NOW - 6 * HOUR)),
-        (Trainings(last=NOW - 7 * HOUR, drifted=NOW - 5 * HOUR), None),
-        (Trainings(last=NOW - HOUR, drifted=NOW - 7 * HOUR, attempts=1), None),
-        (Trainings(last=NOW - HOUR, drifted=NOW - 12 * HOUR, attempts=1), ("drift", NOW - 12 * HOUR)),
-        (Trainings(last=NOW - 40 * HOUR, drifted=NOW - 5 * HOUR), None),
-        (Trainings(last=NOW - HOUR, accepted=NOW - HOUR, drifted=NOW - 9 * HOUR), None),
-        (Trainings(last=NOW - 25 * HOUR, accepted=NOW - 25 * HOUR, drifted=NOW - 30 * HOUR), ("schedule", None)),
+        (Trainings(last=NOW - 7 * HOUR, changed=NOW - 6 * HOUR), ("drift", NOW - 6 * HOUR)),
+        (Trainings(last=NOW - 7 * HOUR, changed=NOW - 6 * HOUR, change="skill"), ("skill", NOW - 6 * HOUR)),
+        (Trainings(last=NOW - 7 * HOUR, changed=NOW - 5 * HOUR), None),
+        (Trainings(last=NOW - HOUR, changed=NOW - 7 * HOUR, attempts=1), None),
+        (Trainings(last=NOW - HOUR, changed=NOW - 12 * HOUR, attempts=1), ("drift", NOW - 12 * HOUR)),
+        (Trainings(last=NOW - 40 * HOUR, changed=NOW - 5 * HOUR), None),
+        (Trainings(last=NOW - HOUR, accepted=NOW - HOUR, changed=NOW - 9 * HOUR), None),
+        (Trainings(last=NOW - 25 * HOUR, accepted=NOW - 25 * HOUR, changed=NOW - 30 * HOUR), ("schedule", None)),
     ],
 )
 def test_when_a_model_is_trained_again(known, expected):
-    assert due(NOW, known, POLICY) == expected
+    assert due(NOW, known, Policy(collect=6 * HOUR)) == expected
 
 
 def test_no_training_by_schedule_or_drift_if_the_policy_says_so():
-    known = Trainings(last=NOW - 1e6, drifted=NOW - 1e5)
+    known = Trainings(last=NOW - 1e6, changed=NOW - 1e5)
     assert due(NOW, known, Policy(interval=0.0, on_drift=False)) is None
     assert due(NOW, known, Policy(on_drift=False)) == ("schedule", None)

@@ -43,7 +43,7 @@ class World:
         self.asked: list[tuple[float, float]] = []
         self.outcome = lambda: Retrained(MODEL, version=self.publish(), data={"rows": 10, "holdout": 2})
         self.publish()
-        self.errors = {1: 1.0}
+        self.errors, self.naive = {1: 1.0}, 0.0
         self.start()
 
     def publish(self) -> int:
@@ -95,7 +95,8 @@ class World:
                     bucket_start=rfc3339(BEGIN + (self.bucket - 1) * BUCKET),
                     bucket_end=rfc3339(BEGIN + self.bucket * BUCKET), event_time=rfc3339(BEGIN + self.bucket * BUCKET),
                     n=100, abs_error=error, sq_error=error, error=0.0, ape=0.0, ape_n=0, persistence_n=0,
-                    persistence_abs_error=0.0, paired_abs_error=0.0, pinball=0.0, covered=80, covered_raw=80, missed=0,
+                    persistence_abs_error=100 * self.naive * common, paired_abs_error=error, pinball=0.0,
+                    covered=80, covered_raw=80, missed=0,
                 )  # fmt: skip
                 self.give("accuracy", part, f"{self.bucket}/{version}")
 
@@ -214,6 +215,28 @@ async def test_a_candidate_that_is_no_better_is_dropped_after_its_time(world):
         assert world.bucket < 1000
     assert "challenger" not in world.repository.aliases(MODEL)
     assert "shadow" not in world.repository.aliases(MODEL)
+
+
+async def test_forecasts_that_are_worth_nothing_any_more_are_a_reason_to_train(world):
+    world.naive, world.errors = 1.0, {1: 0.7, 2: 0.7}
+    world.live(300)
+    await world.trainer.look()
+    assert world.words() == []
+    world.errors[1] = 1.3
+    trained = await until(world, "trained")
+    assert trained.reason == "skill"
+    lost = world.knowledge.pairs.lost("tiny", MODEL, 1)
+    now = BEGIN + world.bucket * BUCKET
+    assert lost is not None
+    assert lost - BEGIN == pytest.approx(434 * BUCKET, abs=20 * BUCKET), "after 11 hours of 1.3 instead of 0.7"
+    assert now - lost <= POLICY.collect + 3 * BUCKET  # a bucket counts once it is settled
+    assert world.asked == [(now - 100 * BUCKET, now)], "not before the day without skill, nor than the history"
+    assert world.words() == [("trained", 2), ("shadowed", 2)]
+    for _ in range(30):  # once is enough, whatever becomes of the candidate
+        world.live()
+        await world.trainer.look()
+        await world.trainer.idle()
+    assert len(world.asked) == 1
 
 
 async def test_a_rejected_training_is_tried_again_after_twice_the_time(world):

@@ -16,6 +16,7 @@ from dwcp_stream.alerts.identity import fingerprint
 from dwcp_stream.control import Command, Retrain, sign
 from dwcp_stream.events import Accuracy, Alert, ArmScores, rfc3339
 from dwcp_stream.realised import AlertLedger, ArmLedger, Feedback, ForecastLedger, build_feedback
+from dwcp_stream.realised.alerts import TIDIES
 from dwcp_stream.wilson import wilson
 
 SAID = datetime(2026, 1, 1, tzinfo=UTC)
@@ -138,6 +139,20 @@ def test_versions_are_apart_and_what_was_missed_belongs_to_the_one_of_its_time()
         ledger.feedback(missed(number, model=""))
     rows = {row["version"]: row["missed"] for row in ledger.over(86_400)}
     assert rows == {1: 2, 2: 1}
+
+
+def test_no_more_is_kept_than_was_asked_for():
+    ledger = AlertLedger(longest=3600)
+    for number in range(600):  # one a minute
+        ledger.alert(alert(number))
+        ledger.feedback(said("true" if number % 2 else "false", alert(number)))
+        ledger.feedback(missed(number))
+        assert len(ledger._episodes) <= 60 * (1 + 1 / TIDIES) + 1
+        assert len(ledger._said) <= 2 * len(ledger._episodes)
+    (row,) = ledger.over(3600)
+    assert (row["alerts"], row["true"], row["false"], row["missed"]) == (60, 30, 30, 60)
+    ledger.alert(alert(0, stream="another"))  # the time of one stream is not that of another
+    assert [row["alerts"] for row in ledger.over(3600)] == [1, 60]
 
 
 def test_nothing_is_made_up_where_nothing_was_said():
