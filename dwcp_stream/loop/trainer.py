@@ -15,10 +15,11 @@ from structlog import get_logger
 from dwcp_stream.errors import ModelError
 from dwcp_stream.events import DecisionWord, ModelDecision, Output, rfc3339
 from dwcp_stream.history.retrain import Retrained
-from dwcp_stream.loop.decider import Arms, Verdict, decide
+from dwcp_stream.loop.decider import Arms, Evidence, Verdict, decide
 from dwcp_stream.loop.due import Reason, due
 from dwcp_stream.loop.knowledge import Knowledge
 from dwcp_stream.loop.policy import Policy
+from dwcp_stream.loop.sequential import BLOCKS
 from dwcp_stream.loop.skill import WINDOW
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.registry.payload import build_decision
@@ -133,7 +134,8 @@ class Trainer:
             return 1
         if await self._guard(stream, binding, arms):
             return 1
-        await self._train_if_due(stream, binding, arms)
+        before = known.get(arms.last_good or 0)
+        await self._train_if_due(stream, binding, arms, guarded=before is not None and _too_early(before))
         return 0
 
     async def _arms(self, name: str) -> Arms:
@@ -168,9 +170,12 @@ class Trainer:
         return not self.knowledge.ended(stream.name, binding.name, last, arms.champion)
 
     async def _guard(self, stream: StreamDefinition, binding: ModelBinding, arms: Arms) -> bool:
-        """Let the champion before run as shadow, in the place of one that ran beside another champion."""
+        """Let the champion before run as shadow, in the place of one that ran beside another champion.
+
+        Also beside a challenger: of that one the test asks for more before it may take the champion's place.
+        """
         shadow_ = arms.shadow
-        if arms.challenger is not None or not self._to_guard(stream, binding, arms):
+        if not self._to_guard(stream, binding, arms):
             return False
         if shadow_ is not None and self.knowledge.began(stream.name, binding.name, shadow_, arms.champion) is not None:
             return False
@@ -225,7 +230,9 @@ class Trainer:
 
     # --- training ---------------------------------------------------------------------------------------
 
-    async def _train_if_due(self, stream: StreamDefinition, binding: ModelBinding, arms: Arms) -> None:
+    async def _train_if_due(
+        self, stream: StreamDefinition, binding: ModelBinding, arms: Arms, *, guarded: bool
+    ) -> None:
         now = self.knowledge.now(stream.name)
         if now is None or self._training is not None:
             return
@@ -237,6 +244,8 @@ class Trainer:
         why = due(now, trainings, self.policy)
         if why is not None:
             reason, changed = why
+            if guarded and reason != "command":
+                return
             begun = [self.knowledge.began(stream.name, binding.name, v, arms.champion) for v in arms.beside]
             if begun and reason == "schedule":
                 return  # first it has to be known which of those that run is better
@@ -274,6 +283,11 @@ class Trainer:
                 await self._carry_out(stream, binding, arms, Verdict("dropped", version, champion, said, {}))
             verdict = Verdict("shadowed", found.version, champion, f"a candidate, trained by {reason}", {})
             await self._carry_out(stream, binding, arms, verdict)
+
+
+def _too_early(known: Evidence) -> bool:
+    """Whether the champion before has not been compared for long enough to come back: better so than to train."""
+    return known.bounds is not None and known.bounds.blocks < BLOCKS
 
 
 def _guarding(version: int, champion: int) -> Verdict:

@@ -12,7 +12,9 @@ from dwcp_stream.events import Accuracy, Drift, ModelDecision, rfc3339
 from dwcp_stream.history.retrain import Retrained
 from dwcp_stream.loop.intake import Intake
 from dwcp_stream.loop.knowledge import Knowledge
+from dwcp_stream.loop.pairs import WARM_UP
 from dwcp_stream.loop.policy import Policy
+from dwcp_stream.loop.sequential import BLOCKS
 from dwcp_stream.loop.trainer import Trainer
 from dwcp_stream.registry import ModelRepository
 from dwcp_stream.registry.aliases import move_aliases
@@ -182,6 +184,23 @@ async def test_a_bad_version_that_somebody_promotes_is_rolled_back(world):
     for _ in range(20):
         world.live()
         assert await world.trainer.look() == 0
+
+
+async def test_a_bad_version_is_rolled_back_also_where_a_challenger_runs_and_before_anything_is_trained(world):
+    world.naive, world.errors = 1.0, {1: 0.7, 2: 0.7, 3: 1.6}
+    world.live(300)
+    for _ in range(2):
+        world.publish()
+    move_aliases(world.repository.root, MODEL, {"challenger": 2}, by="alice")
+    await until(world, "challenged")
+    promote(world.repository, MODEL, 3, by="mallory")
+    before = world.bucket
+    assert (await until(world, "challenged")).champion == 3
+    assert (await until(world, "shadowed")).version == 1
+    world.drift(3)  # a day without skill would do as well
+    assert (await until(world, "rolled_back")).champion == 1
+    assert world.bucket - before == pytest.approx(BLOCKS + WARM_UP, abs=6)
+    assert world.asked == [], "better the champion of before than one that has to be trained"
 
 
 async def test_the_champion_before_takes_the_place_of_one_that_ran_beside_another(world):
