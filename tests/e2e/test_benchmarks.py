@@ -256,7 +256,7 @@ def test_swaps_beside_no_swaps():
         assert 0 < result["gap"][kind]["median"] <= result["gap"][kind]["p99"] <= result["gap"][kind]["max"]
         assert 0 <= result["pause"][kind]["max"] <= result["gap"][kind]["max"]
     assert result["ratio_gap_p99"] == result["gap"]["swap"]["p99"] / result["gap"]["none"]["p99"]
-    assert len(result["memory_bytes"]) == 2
+    assert len(result["memory_bytes"]) == 3
 
 
 @pytest.mark.kafka
