@@ -290,10 +290,15 @@ def binding(name: str, *, model: str = "", **changes: Any) -> ModelBinding:
 
 def publish_twice(source: ModelRepository, target: ModelRepository, name: str) -> None:
     """Publish a model's champion as versions 1 and 2 of another repository; version 1 is champion."""
+    for _ in range(2):
+        publish_again(source, target, name)
+    target.set_alias(name, "champion", 1)
+
+
+def publish_again(source: ModelRepository, target: ModelRepository, name: str) -> int:
+    """Publish a model's champion as the next version of a repository, which may be the same; return the version."""
     manifest = source.manifest(name)
     folder = source.root / name / str(manifest.version)
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
     plain = msgspec.to_builtins(manifest)
-    for _ in range(2):
-        target.publish(name, files, {key: value for key, value in plain.items() if key not in ("version", "files")})
-    target.set_alias(name, "champion", 1)
+    return target.publish(name, files, {key: value for key, value in plain.items() if key not in ("version", "files")})

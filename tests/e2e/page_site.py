@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from aiokafka import AIOKafkaProducer
 from dwcp_stream.kafka.catalogue import catalogue, topic_name
 from dwcp_stream.kafka.clients import producer_client
 from dwcp_stream.kafka.topics import admin_client, create_topics
+from dwcp_stream.registry import ModelRepository
+from dwcp_stream.registry.promotion import shadow, split
 from dwcp_stream.settings import Settings
 from dwcp_stream.streams import StreamDefinition, load_streams
 from dwcp_stream.streams.encode import encode_sample
@@ -27,8 +30,10 @@ from lab.links import simulate_links
 from lab.nodes import simulate_nodes
 from tests.integration.harness import make_settings, wait_until
 from tests.kafka.broker import free_port
+from tests.model_graphs import publish_again
 
 STREAMS = ("link", "node")
+SHADOWED, CHALLENGED = "link-forecast", "node-gbt"
 STEP = 60.0
 TROUBLE = {
     "error_rate": 0.45, "timeout_rate": 0.3, "latency_p99": 2400.0, "connection_failures": 90.0,
@@ -69,6 +74,7 @@ class PageSite:
         self.producer = await self._stack.enter_async_context(producer_client(self.settings, linger_ms=2))
         self.base = time.time() - time.time() % STEP - (self.minutes + self.ahead) * STEP
         await self.history()
+        await asyncio.to_thread(self._publish)
         names = sorted(self.streams)
         for name in STREAMS:
             self._start(name, ["worker", name], DWCP_HTTP__PORT=str(self.ports[name] - names.index(name)))
@@ -89,6 +95,15 @@ class PageSite:
                 process.wait()
         await self._stack.aclose()
 
+    def _publish(self) -> None:
+        """Let another version of a model of each stream run beside its champion: a shadow, and a challenger."""
+        models = self.directory / "models"
+        shutil.copytree("models", models)
+        repository = ModelRepository(models)
+        beside = {name: publish_again(repository, repository, name) for name in (SHADOWED, CHALLENGED)}
+        shadow(repository, SHADOWED, beside[SHADOWED], self.streams["link"], by="a test")
+        split(repository, CHALLENGED, beside[CHALLENGED], 50, self.streams["node"], by="a test")
+
     def _start(self, name: str, arguments: list[str], **environment: str) -> None:
         environment = {
             **os.environ,
@@ -96,6 +111,7 @@ class PageSite:
             "DWCP_TOPICS__PREFIX": self.prefix,
             "DWCP_APP_ID": self.prefix + "app",
             "DWCP_DATA_DIR": str(self.directory / "data"),
+            "DWCP_MODELS_DIR": str(self.directory / "models"),
             **environment,
         }
         with (self.directory / f"{name}.log").open("wb") as log:

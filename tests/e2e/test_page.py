@@ -19,7 +19,7 @@ from dwcp_stream.streams import load_streams
 from dwcp_stream.web.page.process import Page as PageState
 from dwcp_stream.web.page.server import PageServer
 from dwcp_stream.web.page.workers import Answers
-from tests.e2e.page_site import PageSite
+from tests.e2e.page_site import CHALLENGED, SHADOWED, PageSite
 from tests.integration.harness import read_topic, wait_until
 from tests.unit.test_page_views import alert
 
@@ -157,6 +157,38 @@ async def test_a_link_shows_its_forecast_and_what_came(site: PageSite, watched: 
     assert colours > 5  # lines, band, grid and text are drawn
     await tab.wait_for_selector("#accuracy tbody tr", state="attached")
     assert await tab.evaluate(UNNAMED) == []
+
+
+@pytest.mark.kafka
+async def test_what_runs_beside_a_champion_is_shown_with_how_it_compares(site: PageSite, watched: Watched):
+    tab = watched.tab
+    await tab.goto(site.url)
+    for model, arm in ((SHADOWED, "shadow"), (CHALLENGED, "challenger")):
+        await tab.wait_for_selector(f"#models tbody tr:has-text('{model}'):has-text('{arm}'):has-text('loaded')")
+    for _ in range(16):  # they begin with what comes after they were loaded, and are compared by five minutes
+        await site.step()
+    for model, arm in ((SHADOWED, "shadow"), (CHALLENGED, "challenger")):
+        row = tab.locator(f"#models tbody tr:has-text('{model}'):has-text('{arm}')")
+        await row.filter(has_text=" / ").wait_for()  # windows that both scored, and alarms of both and of either
+        cells = await row.locator("td, th").all_inner_texts()
+        compared, alarms = int(cells[4].replace(",", "")), [int(part) for part in cells[5].split(" / ")]
+        assert compared > 0
+        assert alarms[1:] == [0, 0], "it is the champion published again"
+        assert (
+            cells[3]
+            != await tab.locator(f"#models tbody tr:has-text('{model}'):has-text('champion')")
+            .locator("td, th")
+            .nth(3)
+            .inner_text()
+        )
+    shadowed, more = tab.locator("#accuracy tbody tr:has-text('shadow')"), tab.locator("#accuracy button").last
+
+    async def shown() -> bool:
+        if await more.is_enabled():
+            await more.click()
+        return await shadowed.count() > 0
+
+    await wait_until(shown, site.logs, 30)
 
 
 @pytest.mark.kafka
