@@ -30,7 +30,7 @@ endef
 
 check: $(STAMP) ## Lint, types, unit and contract tests: under two minutes, no Kafka
 	$(lint)
-	$(PYTEST) tests/unit tests/contract tests/lab -m "not full and not kafka" $(PARALLEL)
+	$(PYTEST) tests/unit tests/contract tests/lab -m "not full and not kafka and not slow" $(PARALLEL)
 
 test: $(STAMP) jars ## All that a change can break, on real Kafka, with coverage
 	@scripts/system-packages etcd go browser prometheus compose

@@ -106,7 +106,7 @@ def test_without_their_environment_the_peers_are_told_of():
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
+@pytest.mark.full
 def test_checkpoint_and_recovery():
     result = found("state", "--entities", "300", "--rows", "4", "--rounds", "2")
     written, back = result["checkpoint"], result["recovery"]
@@ -130,6 +130,7 @@ def test_restart_with_and_without_fixed_names():
 
 
 @pytest.mark.kafka
+@pytest.mark.full
 def test_latency_beside_an_echo():
     sizes = ("--entities", "40", "--drain", "40000", "--rate", "400", "--transitions", "1", "--seconds", "3")
     result = found("latency", "--model", "threshold", *sizes)
@@ -184,7 +185,7 @@ def test_growth_and_a_capacity_plan_made_of_it(tmp_path):
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
+@pytest.mark.full
 def test_scoring_from_kafka_to_verdicts_beside_bare_onnx_runtime():
     whole = ("--workers", "1", "2", "--threads", "1", "--whole-entities", "80", "--whole-seconds", "0.5")
     sizes = ("--batches", "1", "8", "--entities", "10", "--steps", "2", "--seconds", "0.01", "--rounds", "1")

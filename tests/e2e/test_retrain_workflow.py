@@ -52,7 +52,7 @@ def steps(tmp_path: Path):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_steps_train_judge_and_publish_a_shadow(steps, tmp_path: Path):
     simulate_links(4, 1, 5).write_parquet(tmp_path / "export.parquet")
     simulate_links(4, 1, 6).write_parquet(tmp_path / "later.parquet")

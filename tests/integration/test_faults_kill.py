@@ -89,7 +89,7 @@ def half_written(records) -> set[int]:
 
 
 async def test_killed_in_mid_checkpoint(site) -> None:
-    telemetry, steps = Telemetry(6_000, 36), 6  # many entities, so that a checkpoint takes a while
+    telemetry, steps = Telemetry(6_000, 36), 3  # many entities, so that a checkpoint takes a while
     await site.create()
     run = await site.run(DWCP_CHECKPOINT_INTERVAL="0.5")
     caught, written = set(), 0

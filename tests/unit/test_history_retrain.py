@@ -17,6 +17,8 @@ from dwcp_stream.settings import Settings
 from dwcp_stream.streams import load_streams
 from tests.unit.history_cases import ANOMALY, FORECAST, INCIDENT, alert, history, judged, missed, sites
 
+pytestmark = pytest.mark.slow
+
 DAYS = 30
 DAY = 86_400.0
 ROOT = Path(__file__).parents[2]

@@ -69,6 +69,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_train_and_evaluate_consensus(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def pictures(report: Path) -> set[str]:
     return shown
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_a_model(runs: list[Path], streams: dict[str, StreamDefinition]) -> None:
     stream = streams["consensus"]
 
@@ -172,6 +174,7 @@ def test_training_needs_labels(streams: dict[str, StreamDefinition], tmp_path: P
         train_consensus(Job(stream=stream, binding=stream.models[0], files=(path,)))
 
 
+@pytest.mark.slow
 def test_train_and_evaluate_link(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

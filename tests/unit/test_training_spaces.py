@@ -17,6 +17,8 @@ from dwcp_stream.training.dataset import load_grid
 from dwcp_stream.training.job import Job
 from dwcp_stream.training.trainers import find_space, find_trainer
 
+pytestmark = pytest.mark.slow
+
 OTHERS = {
     "anomaly": {"level_rows": 150.0, "mean_rows": 8.0},
     "forecast": {"hidden": 8, "rate": 0.01},
