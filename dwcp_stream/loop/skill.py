@@ -62,6 +62,9 @@ def lost(ends: F64, mine: F64, naive: F64) -> float | None:
 
 
 def _over(sums: F64, begin: NDArray[np.int64]) -> F64:
-    """Return the sums from `begin` up to each row."""
-    total = np.concatenate((np.zeros_like(sums[:1]), np.cumsum(sums, axis=0)))
-    return np.asarray(total[1:] - total[begin], np.float64)
+    """Return the sums from `begin` up to each row.
+
+    Added up anew for each: a difference of running sums keeps nothing small once a large error has gone by.
+    """
+    edges = np.stack((begin, np.arange(1, len(sums) + 1)), axis=1).ravel()
+    return np.asarray(np.add.reduceat(np.concatenate((sums, sums[:1])), edges, axis=0)[::2], np.float64)

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.integration.harness import make_settings, read_topic
+from tests.integration.harness import make_settings, read_topic, wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -84,20 +84,23 @@ def site(kafka, tmp_path, topic_prefix):
 
 def started(process, log):
     """Wait until the worker has made its topics and says that it starts."""
-    deadline = time.monotonic() + PATIENCE
-    while "worker starting" not in log.read_text():
+
+    def said():
         assert process.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.1)
+        return "worker starting" in log.read_text()
+
+    asyncio.run(wait_until(said, lambda: log.read_text()[-3000:], PATIENCE, every=0.1))
 
 
 def alerts(site, process, log):
     """Wait for the first alert; returns all that there are."""
     topic = f"{site.settings.topics.prefix}anomalies"
-    deadline = time.monotonic() + PATIENCE
-    while not (found := asyncio.run(read_topic(site.settings, topic))):
+
+    async def there():
         assert process.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        return await read_topic(site.settings, topic)
+
+    found = asyncio.run(wait_until(there, lambda: log.read_text()[-3000:], PATIENCE))
     return [json.loads(record.value) for record in found]
 
 

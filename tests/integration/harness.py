@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import ConsumerRecord, TopicPartition
 
@@ -17,6 +17,7 @@ from dwcp_stream.kafka.topics import admin_client
 from dwcp_stream.settings import Settings
 
 DEADLINE = 60.0
+T = TypeVar("T")
 
 
 def make_settings(bootstrap: str, **sections: Any) -> Settings:
@@ -26,19 +27,19 @@ def make_settings(bootstrap: str, **sections: Any) -> Settings:
 
 
 async def wait_until(
-    condition: Callable[[], bool | Awaitable[bool]],
+    condition: Callable[[], T | Awaitable[T]],
     what: str | Callable[[], str],
     deadline: float = DEADLINE,
     every: float = 0.02,
-) -> None:
-    """Wait for a condition; AssertionError says what did not come about."""
+) -> T:
+    """Wait for a condition and return what it gave; AssertionError says what did not come about."""
     end = time.monotonic() + deadline
     while True:
         value = condition()
         if isinstance(value, Awaitable):
             value = await value
         if value:
-            return
+            return value
         if time.monotonic() > end:
             raise AssertionError(f"after {deadline:.0f} s still waiting for: {what() if callable(what) else what}")
         await asyncio.sleep(every)

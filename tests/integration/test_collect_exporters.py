@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import aiohttp
@@ -25,7 +24,7 @@ from dwcp_stream.streams.decode import ChunkDecoder
 from dwcp_stream.telemetry.metrics import Metrics
 from lab.etcd.cluster import Cluster
 from lab.etcd.tools import free_ports
-from tests.integration.harness import make_settings, read_topic
+from tests.integration.harness import make_settings, read_topic, wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -48,16 +47,6 @@ def running(*command, log):
     finally:
         process.terminate()
         process.wait(30)
-
-
-async def until(condition, what):
-    """Wait for a condition and return what it gave."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if found := await condition():
-            return found
-        await asyncio.sleep(0.2)
-    raise AssertionError(f"no {what} within {PATIENCE:.0f} s")
 
 
 async def ask(url):
@@ -109,11 +98,11 @@ async def test_members_of_a_cluster_become_one_sample_a_second(kafka, topic_pref
             fit = [row for row in found if row.get("active_nodes") == active and "proposals_committed" in row]
             return found if len(fit) >= least else None
 
-        await until(lambda: rows(4, active=3), "samples of three members")
+        await wait_until(lambda: rows(4, active=3), "samples of three members", PATIENCE, every=0.2)
         leader = await cluster.need_leader()
         follower = next(i for i in (1, 2) if i != leader)
         await cluster.members[follower].kill()
-        found = await until(lambda: rows(2, active=2), "sample of two members")
+        found = await wait_until(lambda: rows(2, active=2), "sample of two members", PATIENCE, every=0.2)
         assert collector.live().ok
         assert collector.ready().ok
         stop.set()
@@ -147,8 +136,13 @@ async def site(tmp_path):
     )
     with running(*node, log=tmp_path / "node.log"), running(*prometheus, log=tmp_path / "prometheus.log"):
         direct, federation = f"http://127.0.0.1:{exporter}", f"http://127.0.0.1:{server}/federate"
-        await until(lambda: ask(f"{direct}/metrics"), "node_exporter")
-        await until(lambda: ask(f'{federation}?match[]={{__name__="node_memory_MemTotal_bytes"}}'), "Prometheus")
+        await wait_until(lambda: ask(f"{direct}/metrics"), "node_exporter", PATIENCE, every=0.2)
+        await wait_until(
+            lambda: ask(f'{federation}?match[]={{__name__="node_memory_MemTotal_bytes"}}'),
+            "Prometheus",
+            PATIENCE,
+            every=0.2,
+        )
         yield direct, federation
 
 

@@ -49,6 +49,12 @@ def test_lines_count_alike_and_those_without_errors_do_not():
     assert lost(ends, errors[:, 2:], beside[:, 2:]) is None
 
 
+def test_errors_that_exploded_once_hide_nothing_for_longer_than_a_day():
+    ends, mine, naive = series((3 * DAY, 0.8), (4 * DAY, 1.0))
+    mine[DAY] = 1e90
+    assert lost(ends, mine, naive) == BEGIN + (3 * DAY + 22) * HOUR
+
+
 @given(st.lists(st.tuples(st.integers(1, 40), st.floats(0.0, 2.0)), min_size=1, max_size=8), st.data())
 def test_it_is_the_beginning_of_what_lasts(parts, data):
     ends, mine, naive = series(*parts)
